@@ -1,0 +1,164 @@
+"""The composition root: the only place that names implementations and wires them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc.aio
+import structlog
+
+from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
+from sidecar._proto.meshkey.ca.v1 import ca_pb2_grpc
+from sidecar.admin.service import AdminService
+from sidecar.ca.local import LocalAuthority
+from sidecar.config.settings import IdentitySettings, IssuerSettings, Settings, TokenSettings
+from sidecar.errors import ConfigurationError
+from sidecar.identity.enrolment import Enrolment
+from sidecar.identity.identity import Identity
+from sidecar.identity.keyring import Keyring
+from sidecar.identity.registry import DEFAULT, IdentityRegistry
+from sidecar.identity.store import SnapshotStore
+from sidecar.issuer.authority import open_issuer
+from sidecar.issuer.service import IssuerService
+from sidecar.rpc.sockets import bind, unix_channel, unix_server
+from sidecar.signer.service import SignerService
+from sidecar.signer.signatures import Signatures, SigningCounts
+from sidecar.token.base import Token
+from sidecar.token.executor import TokenExecutor
+from sidecar.token.pin import Pin
+from sidecar.token.pkcs11 import Pkcs11Token
+from sidecar.token.profiles import SOFTHSM2
+
+log = structlog.get_logger(__name__)
+
+# How long running calls may take to end after a request to stop.
+_GRACE_S = 1.0
+
+
+async def serve(settings: Settings) -> None:
+    """Runs what the settings name until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: the settings name nothing to run, or two things that must not
+            share a process.
+        MeshkeyError: the start failed.
+    """
+    if settings.identity and settings.issuer:
+        raise ConfigurationError(
+            "[identity] and [issuer] need a process each: a sidecar must not mint identities"
+        )
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as stack:
+        parts = _Parts(settings, stack)
+        if settings.identity:
+            running = await parts.sidecar(settings.identity)
+        elif settings.issuer:
+            running = await parts.issuer(settings.issuer)
+        else:
+            raise ConfigurationError("nothing to serve: add a section [identity] or [issuer]")
+        log.info("ready")
+        await _first_of(stopped.wait(), *running)
+        log.info("stopping")
+
+
+def open_token(settings: TokenSettings) -> Token:
+    """Opens the configured token. Blocks."""
+    return Pkcs11Token.open(settings.module, settings.label, Pin.read(settings.pin_file), SOFTHSM2)
+
+
+class _Parts:
+    """Builds one process's parts; the stack takes them down in reverse order."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._token = open_token(settings.token)
+        stack.callback(self._token.close)
+        self._executor = TokenExecutor(settings.token.threads, settings.token.backlog)
+        stack.callback(self._executor.close)
+
+    async def sidecar(self, settings: IdentitySettings) -> Sequence[asyncio.Task[None]]:
+        if not self._settings.ca or not self._settings.signer:
+            raise ConfigurationError("[identity] needs the sections [ca] and [signer]")
+        channel = await self._stack.enter_async_context(unix_channel(self._settings.ca.socket))
+        identity = self._identity(settings, channel)
+        self._stack.push_async_callback(identity.keyring.close)
+        registry = IdentityRegistry([identity])
+        signatures = Signatures(registry, self._token, self._executor)
+        renewing = asyncio.create_task(identity.run())
+        self._stack.callback(renewing.cancel)
+        server = unix_server()
+        server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
+        await self._start(server, self._settings.signer.socket, 0o660)
+        await self._start_admin(registry, signatures.counts)
+        return [renewing]
+
+    async def issuer(self, settings: IssuerSettings) -> Sequence[asyncio.Task[None]]:
+        log.warning(
+            "serving the local CA: for evaluation only, it signs for whoever reaches its socket",
+            trust_domain=settings.trust_domain,
+        )
+        issuer = await self._executor.run(
+            lambda: open_issuer(self._token, settings.trust_domain, settings.root_file, _now())
+        )
+        server = unix_server()
+        ca_pb2_grpc.add_CertificateAuthorityServicer_to_server(
+            IssuerService(issuer, self._executor, settings.longest, _now), server
+        )
+        await self._start(server, settings.socket, 0o660)
+        await self._start_admin(IdentityRegistry([]), SigningCounts())
+        return []
+
+    def _identity(self, settings: IdentitySettings, channel: grpc.aio.Channel) -> Identity:
+        store = SnapshotStore()
+        return Identity(
+            name=DEFAULT,
+            spiffe_id=settings.spiffe_id,
+            sides=settings.sides,
+            token=self._token,
+            enrolment=Enrolment(
+                settings.spiffe_id,
+                settings.lifetime,
+                settings.trust_bundle,
+                self._token,
+                self._executor,
+                LocalAuthority(channel),
+            ),
+            store=store,
+            keyring=Keyring(self._token, self._executor, store, _now),
+            now=_now,
+        )
+
+    async def _start_admin(self, registry: IdentityRegistry, counts: SigningCounts) -> None:
+        if self._settings.admin is None:
+            return
+        server = unix_server()
+        admin_pb2_grpc.add_AdminServicer_to_server(
+            AdminService(registry, counts, self._token), server
+        )
+        await self._start(server, self._settings.admin.socket, 0o600)
+
+    async def _start(self, server: grpc.aio.Server, socket: Path, mode: int) -> None:
+        bind(server, socket, mode)
+        await server.start()
+        self._stack.push_async_callback(server.stop, _GRACE_S)
+        log.info("serving", socket=str(socket))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _first_of(*waits: object) -> None:
+    """Waits for the first to end, and raises what it raised: a part that dies stops the rest."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

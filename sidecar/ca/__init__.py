@@ -1,0 +1,1 @@
+"""Clients of certificate authorities."""

@@ -1,0 +1,142 @@
+"""The command line: arguments in, exit codes out. Each command imports only what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sidecar import __version__
+from sidecar.errors import ConfigurationError, MeshkeyError
+
+# sysexits.h: EX_USAGE and EX_UNAVAILABLE.
+EXIT_CONFIGURATION = 64
+EXIT_FAILED = 69
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Runs the command and exits the process."""
+    commands(prog_name="meshkey")
+
+
+def _one_line_errors(command: _F) -> _F:
+    """Turns an error of ours into one line on standard error and its exit code."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ConfigurationError as error:
+            click.echo(f"meshkey: {error}", err=True)
+            sys.exit(EXIT_CONFIGURATION)
+        except MeshkeyError as error:
+            click.echo(f"meshkey: {error}", err=True)
+            sys.exit(EXIT_FAILED)
+
+    return wrapped  # type: ignore[return-value]
+
+
+_config = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    envvar="MESHKEY_CONFIG",
+    default=Path("/etc/meshkey/meshkey.toml"),
+    show_default=True,
+    help="The configuration file [MESHKEY_CONFIG].",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def commands() -> None:
+    """TLS keys of a service mesh that live in a PKCS#11 token, never in the proxy."""
+
+
+@commands.command()
+@_config
+@_one_line_errors
+def serve(config: Path) -> None:
+    """Run the sidecar, or the local CA, that the configuration describes."""
+    import asyncio
+
+    from sidecar import app, telemetry
+    from sidecar.config.load import load
+
+    settings = load(config, os.environ)
+    telemetry.configure_logging(settings.log.format, settings.log.level)
+    os.umask(0o077)
+    asyncio.run(app.serve(settings))
+
+
+@commands.command()
+@_config
+@_json
+@_one_line_errors
+def keys(config: Path, as_json: bool) -> None:
+    """List the private keys on the configured token."""
+    from sidecar import app, tables
+    from sidecar.config.load import load
+
+    token = app.open_token(load(config, os.environ).token)
+    try:
+        tables.show_keys(token.keys(), as_json=as_json)
+    finally:
+        token.close()
+
+
+@commands.command()
+@_config
+@_json
+@_one_line_errors
+def status(config: Path, as_json: bool) -> None:
+    """Show what a running sidecar or local CA is doing."""
+    from sidecar import tables
+    from sidecar.admin.client import AdminClient
+
+    with AdminClient(_admin_socket(config)) as client:
+        tables.show_status(client.status(), as_json=as_json)
+
+
+@commands.command()
+@_config
+@click.argument("identity", default="default")
+@_one_line_errors
+def rotate(config: Path, identity: str) -> None:
+    """Renew an identity of a running sidecar now: a new key, a new certificate."""
+    from sidecar.admin.client import AdminClient
+
+    with AdminClient(_admin_socket(config)) as client:
+        click.echo(f"{identity}: generation {client.rotate(identity)} is published")
+
+
+@commands.command()
+@click.option("--keep", is_flag=True, help="Leave everything running until interrupted.")
+@_one_line_errors
+def demo(keep: bool) -> None:
+    """Show the main job on this machine: two stock Envoys, keys in SoftHSM2, mutual TLS."""
+    from sidecar.demo.demo import run
+
+    sys.exit(run(keep=keep))
+
+
+@commands.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"meshkey {__version__}")
+
+
+def _admin_socket(config: Path) -> Path:
+    from sidecar.config.load import load
+
+    admin = load(config, os.environ).admin
+    if admin is None:
+        raise ConfigurationError(f"{config} has no section [admin]: its process cannot be asked")
+    return admin.socket

@@ -1,0 +1,119 @@
+"""Every setting there is, with its default and its one-line description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sidecar.config.values import count, duration, one_of, path, sides, socket_path, text
+from sidecar.core.certificate_verify import Side
+from sidecar.core.spiffe import SpiffeId, trust_domain
+
+
+def _setting(parse: Callable[[Any], Any], help: str, **kwargs: Any) -> Any:
+    return field(metadata={"parse": parse, "help": help}, **kwargs)
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """[token]: the PKCS#11 token that holds the keys."""
+
+    label: str = _setting(text, "label of the token")
+    pin_file: Path = _setting(path, "file with the user PIN, mode 0400, owned by the sidecar")
+    module: Path = _setting(
+        path, "the PKCS#11 module", default=Path("/usr/lib/softhsm/libsofthsm2.so")
+    )
+    threads: int = _setting(
+        count(1, 64), "threads, each with a session, that use the token at once", default=2
+    )
+    backlog: int = _setting(
+        count(1, 65536), "operations that may wait before callers are told busy", default=1024
+    )
+
+
+@dataclass(frozen=True)
+class IdentitySettings:
+    """[identity]: who this workload is."""
+
+    spiffe_id: SpiffeId = _setting(lambda v: SpiffeId.parse(text(v)), "the workload's SPIFFE ID")
+    trust_bundle: Path = _setting(path, "PEM file with the roots of its trust domain")
+    lifetime: timedelta = _setting(
+        duration, "wished lifetime of a certificate", default=timedelta(minutes=20)
+    )
+    sides: frozenset[Side] = _setting(
+        sides, "sides of TLS that its keys may sign for", default=frozenset(Side)
+    )
+
+
+@dataclass(frozen=True)
+class CaSettings:
+    """[ca]: who signs its certificates."""
+
+    socket: Path = _setting(socket_path, "Unix socket of the local CA")
+
+
+@dataclass(frozen=True)
+class SignerSettings:
+    """[signer]: the external signing API."""
+
+    socket: Path = _setting(socket_path, "Unix socket that it is served on, mode 0660")
+
+
+@dataclass(frozen=True)
+class AdminSettings:
+    """[admin]: status and commands."""
+
+    socket: Path = _setting(
+        socket_path,
+        "Unix socket that it is served on, mode 0600",
+        default=Path("/run/meshkey/admin"),
+    )
+
+
+@dataclass(frozen=True)
+class IssuerSettings:
+    """[issuer]: the local CA, for evaluation."""
+
+    socket: Path = _setting(socket_path, "Unix socket that it is served on, mode 0660")
+    trust_domain: str = _setting(lambda v: trust_domain(text(v)), "the one it signs for")
+    root_file: Path = _setting(path, "where it writes its root certificate, PEM")
+    longest: timedelta = _setting(
+        duration, "longest lifetime that it gives", default=timedelta(hours=24)
+    )
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """[log]: what is written to standard error."""
+
+    format: str = _setting(one_of("json", "console"), "json or console", default="json")
+    level: str = _setting(
+        one_of("debug", "info", "warning", "error"), "the least severe level", default="info"
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration. A section that is not there is `None`."""
+
+    token: TokenSettings
+    identity: IdentitySettings | None
+    ca: CaSettings | None
+    signer: SignerSettings | None
+    issuer: IssuerSettings | None
+    admin: AdminSettings | None
+    log: LogSettings
+
+
+SECTIONS: Mapping[str, type[Any]] = {
+    "token": TokenSettings,
+    "identity": IdentitySettings,
+    "ca": CaSettings,
+    "signer": SignerSettings,
+    "issuer": IssuerSettings,
+    "admin": AdminSettings,
+    "log": LogSettings,
+}

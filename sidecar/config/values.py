@@ -1,0 +1,80 @@
+"""Parsers of single values: each raises `ValueError` saying what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sidecar.core.certificate_verify import Side
+
+# sun_path has 108 bytes, the last one a zero.
+_LONGEST_SOCKET_PATH = 107
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def text(value: Any) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text is needed")
+    return value
+
+
+def path(value: Any) -> Path:
+    """An absolute path; whether anything is there is not asked."""
+    parsed = Path(text(value))
+    if not parsed.is_absolute():
+        raise ValueError("an absolute path is needed")
+    return parsed
+
+
+def socket_path(value: Any) -> Path:
+    """An absolute path that fits into a socket address."""
+    parsed = path(value)
+    if len(str(parsed).encode()) > _LONGEST_SOCKET_PATH:
+        raise ValueError(f"a socket's path has at most {_LONGEST_SOCKET_PATH} bytes")
+    return parsed
+
+
+def duration(value: Any) -> timedelta:
+    """A whole number and a unit: s, m, h or d."""
+    number, unit = text(value)[:-1], text(value)[-1]
+    if not number.isdecimal() or unit not in _UNITS or not int(number):
+        raise ValueError('a duration is needed, as in "90s", "20m", "24h"')
+    try:
+        return timedelta(seconds=int(number) * _UNITS[unit])
+    except OverflowError:
+        raise ValueError("that is longer than any certificate lives") from None
+
+
+def count(low: int, high: int) -> Callable[[Any], int]:
+    """A whole number from `low` to `high`."""
+
+    def parse(value: Any) -> int:
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+            raise ValueError(f"a number from {low} to {high} is needed")
+        return number
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """One of a few words."""
+
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)} is needed")
+        return str(value)
+
+    return parse
+
+
+def sides(value: Any) -> frozenset[Side]:
+    """A list of sides; in the environment, separated by commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    known = {side.name.lower(): side for side in Side}
+    if not isinstance(names, list) or not names or not {*names} <= {*known}:
+        raise ValueError('a list of "server", "client" or both is needed')
+    return frozenset(known[name] for name in names)

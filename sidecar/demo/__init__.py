@@ -1,0 +1,1 @@
+"""The demo, and the pieces of it that tests and benchmarks use too."""

@@ -1,0 +1,83 @@
+"""The one tree of errors.
+
+Messages are lower case, name the thing and the way out, and never hold a PIN, a
+key or a payload. What a caller may do next follows from the type: ask again
+later (`Retryable`) or change something first (everything else).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class MeshkeyError(Exception):
+    """Anything that meshkey itself reports."""
+
+
+class Retryable(MeshkeyError):
+    """Nothing is wrong with what was asked: ask again a little later."""
+
+
+class ConfigurationError(MeshkeyError):
+    """A setting is missing, unknown or wrong. The process exits with 64."""
+
+
+class TokenError(MeshkeyError):
+    """The token answered, and the answer is no."""
+
+
+class TokenUnavailable(TokenError, Retryable):
+    """The token, its module or its login cannot be used now."""
+
+
+class KeyUnsuitable(TokenError):
+    """A key has attributes that would let it leave the token. It was destroyed."""
+
+
+class NoSuchKey(TokenError):
+    """The token holds no private key with that identifier."""
+
+
+class AuthorityError(MeshkeyError):
+    """The certificate authority refused the request."""
+
+
+class AuthorityUnavailable(AuthorityError, Retryable):
+    """The certificate authority did not answer, or asked to come back."""
+
+
+class CertificateRefused(MeshkeyError):
+    """A certificate or chain failed a check and will not be used."""
+
+
+class CsrRefused(MeshkeyError):
+    """A certificate signing request is not exactly what the issuer signs."""
+
+
+class RefusalReason(Enum):
+    """Why a signature will never be made. Mirrors `Refusal.Reason` in signer.proto."""
+
+    UNKNOWN_KEY = 1
+    SCHEME = 2
+    PURPOSE = 3
+    MESSAGE = 4
+
+
+class SigningRefused(MeshkeyError):
+    """The signer will not sign this; asking again changes nothing."""
+
+    def __init__(self, reason: RefusalReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class SignerBusy(Retryable):
+    """More signatures are asked for than the queue admits."""
+
+
+class UnknownIdentity(MeshkeyError):
+    """No identity of that name is configured."""
+
+
+class StartFailed(MeshkeyError):
+    """The process could not start. It exits with 70."""

@@ -1,0 +1,1 @@
+"""The state machine of key and certificate; publishes snapshots."""

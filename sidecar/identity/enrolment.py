@@ -1,0 +1,92 @@
+"""From nothing to a checked certificate: new key, CSR, the CA's answer, the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sidecar.ca.base import CertificateAuthority
+from sidecar.core.chain import CertificateChain, verified_chain
+from sidecar.core.csr import build_csr
+from sidecar.core.spiffe import SpiffeId
+from sidecar.core.token_key import TokenPrivateKey
+from sidecar.core.trust import TrustBundle
+from sidecar.errors import CertificateRefused
+from sidecar.token.base import Token, TokenKey
+from sidecar.token.executor import TokenExecutor
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A key with its chain, ready to be published."""
+
+    key: TokenKey
+    chain: CertificateChain
+    bundle: TrustBundle
+
+
+class Enrolment:
+    """Makes one key pair per `run` and gets it certified for one SPIFFE ID."""
+
+    def __init__(
+        self,
+        spiffe_id: SpiffeId,
+        lifetime: timedelta,
+        trust_bundle: Path,
+        token: Token,
+        executor: TokenExecutor,
+        authority: CertificateAuthority,
+    ) -> None:
+        self._spiffe_id = spiffe_id
+        self._lifetime = lifetime
+        self._trust_bundle = trust_bundle
+        self._token = token
+        self._executor = executor
+        self._authority = authority
+
+    async def run(self, now: Callable[[], datetime]) -> Enrolled:
+        """Raises what the token or the authority raise, or `CertificateRefused`.
+
+        After a failure no key of this attempt is left on the token.
+        """
+        bundle = self._read_bundle()
+        label = f"meshkey {self._spiffe_id}"
+        key = await self._executor.run(lambda: self._token.generate(label))
+        try:
+            chain = await self._certify(key, bundle, now)
+        except BaseException:
+            await self._executor.run(lambda: self._token.destroy(key.id))
+            raise
+        return Enrolled(key, chain, bundle)
+
+    async def _certify(
+        self, key: TokenKey, bundle: TrustBundle, now: Callable[[], datetime]
+    ) -> CertificateChain:
+        csr = await self._executor.run(lambda: build_csr(self._spiffe_id, self._private(key)))
+        answer = await self._authority.sign(csr, self._lifetime)
+        return verified_chain(
+            answer,
+            public_key=key.public_key,
+            spiffe_id=self._spiffe_id,
+            roots=bundle.roots,
+            now=now(),
+        )
+
+    def _private(self, key: TokenKey) -> TokenPrivateKey:
+        scheme = self._token.schemes[0]
+        return TokenPrivateKey(
+            key.public_key, lambda message: self._token.sign(key.id, scheme, message)
+        )
+
+    def _read_bundle(self) -> TrustBundle:
+        # Read anew each time, and never taken from the CA's answer: a root is trusted
+        # because it was put into this file.
+        try:
+            pem = self._trust_bundle.read_bytes()
+        except OSError as error:
+            raise CertificateRefused(
+                f"trust bundle {self._trust_bundle}: {error.strerror}"
+            ) from error
+        return TrustBundle.parse(self._spiffe_id.trust_domain, pem)

@@ -1,0 +1,136 @@
+"""One workload identity, kept valid for as long as the process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from sidecar.core.certificate_verify import Side
+from sidecar.core.renewal import renewal_due, retry_delay
+from sidecar.core.spiffe import SpiffeId
+from sidecar.errors import MeshkeyError
+from sidecar.identity.enrolment import Enrolled, Enrolment
+from sidecar.identity.keyring import Keyring
+from sidecar.identity.snapshot import KeyGrant, Snapshot
+from sidecar.identity.store import SnapshotStore
+from sidecar.token.base import Token
+
+log = structlog.get_logger(__name__)
+
+# The longest sleep between two looks at the clock, so that a suspended machine or a clock
+# that jumps forward does not make a renewal late.
+_TICK = 5.0
+
+
+class Identity:
+    """Renews key and certificate at half their lifetime and publishes each new pair.
+
+    A failed renewal is retried with back-off and never takes the valid pair away.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spiffe_id: SpiffeId,
+        sides: frozenset[Side],
+        token: Token,
+        enrolment: Enrolment,
+        store: SnapshotStore,
+        keyring: Keyring,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.name = name
+        self.spiffe_id = spiffe_id
+        self.store = store
+        self.keyring = keyring
+        self.last_error = ""
+        self._sides = sides
+        self._token = token
+        self._enrolment = enrolment
+        self._now = now
+        self._renewing = asyncio.Lock()
+
+    @property
+    def next_renewal(self) -> datetime | None:
+        """When the current certificate will be replaced; `None` before the first."""
+        current = self.store.current
+        return renewal_due(current.obtained, current.chain.not_after) if current else None
+
+    async def run(self) -> None:
+        """Keeps the identity valid until cancelled."""
+        failures = 0
+        while True:
+            await self._until_due()
+            try:
+                await self.renew()
+                failures = 0
+            except MeshkeyError as error:
+                failures += 1
+                delay = retry_delay(failures, random.random())  # noqa: S311  # spread, no secret
+                log.error(
+                    "renewal failed",
+                    identity=self.name,
+                    error=str(error),
+                    retry_in_s=round(delay.total_seconds(), 1),
+                )
+                await asyncio.sleep(delay.total_seconds())
+
+    async def renew(self) -> int:
+        """Makes a new key, gets it certified, publishes it; returns its generation.
+
+        Raises:
+            MeshkeyError: what went wrong; the identity in use stays.
+        """
+        async with self._renewing:
+            try:
+                enrolled = await self._enrolment.run(self._now)
+            except MeshkeyError as error:
+                self.last_error = str(error)
+                raise
+            self.last_error = ""
+            return self._publish(enrolled)
+
+    async def _until_due(self) -> None:
+        while (wait := self._until_renewal()) > 0:  # noqa: ASYNC110  # the clock has no event
+            await asyncio.sleep(min(wait, _TICK))
+
+    def _until_renewal(self) -> float:
+        due = self.next_renewal
+        return (due - self._now()).total_seconds() if due else 0.0
+
+    def _publish(self, enrolled: Enrolled) -> int:
+        previous = self.store.current
+        snapshot = Snapshot(
+            generation=self.store.generation + 1,
+            spiffe_id=self.spiffe_id,
+            key_id=enrolled.key.id,
+            schemes=tuple(self._token.schemes),
+            chain=enrolled.chain,
+            bundles=(enrolled.bundle,),
+            obtained=self._now(),
+        )
+        self.keyring.admit(
+            KeyGrant(
+                key_id=snapshot.key_id,
+                sides=self._sides,
+                schemes=frozenset(snapshot.schemes),
+                not_after=snapshot.chain.not_after,
+            )
+        )
+        self.store.publish(snapshot)
+        log.info(
+            "certificate published",
+            identity=self.name,
+            spiffe_id=str(self.spiffe_id),
+            generation=snapshot.generation,
+            key_id=str(snapshot.key_id),
+            serial=snapshot.chain.serial,
+            not_after=snapshot.chain.not_after.isoformat(),
+        )
+        if previous:
+            self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
+        return snapshot.generation

@@ -1,0 +1,89 @@
+"""The keys an identity may sign with now, and the end of those it replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from sidecar.errors import MeshkeyError
+from sidecar.identity.snapshot import KeyGrant
+from sidecar.identity.store import SnapshotStore
+from sidecar.token.base import KeyId, Token
+from sidecar.token.executor import TokenExecutor
+
+log = structlog.get_logger(__name__)
+
+# A handshake that began with the old chain may ask for its signature this much later.
+HANDSHAKE_TIMEOUT = timedelta(seconds=10)
+
+
+class Keyring:
+    """Grants keys and retires them: make before break.
+
+    A retired key lives until every live subscriber has acknowledged the generation that
+    replaced it and handshakes in flight have had their time, or until its certificate
+    has expired, whichever comes first. Use it from the event loop only.
+    """
+
+    def __init__(
+        self,
+        token: Token,
+        executor: TokenExecutor,
+        store: SnapshotStore,
+        now: Callable[[], datetime],
+        handshake_timeout: timedelta = HANDSHAKE_TIMEOUT,
+    ) -> None:
+        self._token = token
+        self._executor = executor
+        self._store = store
+        self._now = now
+        self._handshake_timeout = handshake_timeout
+        self._grants: dict[KeyId, KeyGrant] = {}
+        self._retirements: set[asyncio.Task[None]] = set()
+
+    def grant(self, key_id: KeyId) -> KeyGrant | None:
+        """What may be signed with `key_id`; nothing for unknown and expired keys."""
+        grant = self._grants.get(key_id)
+        return grant if grant and self._now() < grant.not_after else None
+
+    def admit(self, grant: KeyGrant) -> None:
+        """Lets the signer use a key from now on."""
+        self._grants[grant.key_id] = grant
+
+    def retire(self, key_id: KeyId, replaced_by: int) -> None:
+        """Destroys a key as soon as generation `replaced_by` is in use everywhere."""
+        task = asyncio.create_task(self._retire(self._grants[key_id], replaced_by))
+        self._retirements.add(task)
+        task.add_done_callback(self._retirements.discard)
+
+    async def close(self) -> None:
+        """Destroys every key now: nobody can ask for a signature any more."""
+        for task in list(self._retirements):
+            task.cancel()
+        await asyncio.gather(*self._retirements, return_exceptions=True)
+        for key_id in list(self._grants):
+            await self._destroy(key_id)
+
+    async def _retire(self, grant: KeyGrant, replaced_by: int) -> None:
+        lifetime_left = (grant.not_after - self._now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(lifetime_left, 0.0)):
+                await self._store.acknowledged(replaced_by)
+                await asyncio.sleep(self._handshake_timeout.total_seconds())
+        except TimeoutError:
+            log.warning(
+                "key expired before its successor was acknowledged", key_id=str(grant.key_id)
+            )
+        await self._destroy(grant.key_id)
+
+    async def _destroy(self, key_id: KeyId) -> None:
+        self._grants.pop(key_id, None)
+        try:
+            await self._executor.run(lambda: self._token.destroy(key_id))
+        except MeshkeyError as error:
+            log.error("key not destroyed", key_id=str(key_id), error=str(error))
+        else:
+            log.info("key destroyed", key_id=str(key_id))

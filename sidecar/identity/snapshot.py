@@ -1,0 +1,36 @@
+"""What subscribers get to see of an identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sidecar.core.certificate_verify import Side
+from sidecar.core.chain import CertificateChain
+from sidecar.core.schemes import SignatureScheme
+from sidecar.core.spiffe import SpiffeId
+from sidecar.core.trust import TrustBundle
+from sidecar.token.base import KeyId
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One key, its chain and whom to trust: always used together, never changed."""
+
+    generation: int
+    spiffe_id: SpiffeId
+    key_id: KeyId
+    schemes: tuple[SignatureScheme, ...]
+    chain: CertificateChain
+    bundles: tuple[TrustBundle, ...]
+    obtained: datetime
+
+
+@dataclass(frozen=True)
+class KeyGrant:
+    """What the signer may do with a key, and until when."""
+
+    key_id: KeyId
+    sides: frozenset[Side]
+    schemes: frozenset[SignatureScheme]
+    not_after: datetime

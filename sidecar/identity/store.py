@@ -1,0 +1,92 @@
+"""Publishes snapshots and remembers who has acknowledged which."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sidecar.identity.snapshot import Snapshot
+
+
+class Subscription:
+    """One follower of an identity. It sees the newest snapshot, not every one."""
+
+    def __init__(self, store: SnapshotStore) -> None:
+        self._store = store
+        self._delivered = 0
+        self.acked_generation = 0
+        self.error = ""
+
+    async def next(self) -> Snapshot:
+        """Waits for a snapshot newer than the one returned before."""
+        while self._store.generation <= self._delivered:
+            await self._store.changed()
+        snapshot = self._store.current
+        assert snapshot is not None
+        self._delivered = snapshot.generation
+        return snapshot
+
+    def answer(self, generation: int, error: str) -> None:
+        """Records an acknowledgement, or a refusal where `error` is not empty.
+
+        An answer about a generation that was never delivered is ignored.
+        """
+        if not self.acked_generation <= generation <= self._delivered:
+            return
+        self.error = error
+        if not error:
+            self.acked_generation = generation
+        self._store.notify()
+
+
+class SnapshotStore:
+    """Holds the current snapshot. Use it from the event loop only."""
+
+    def __init__(self) -> None:
+        self._current: Snapshot | None = None
+        self._subscriptions: list[Subscription] = []
+        self._change = asyncio.Event()
+
+    @property
+    def current(self) -> Snapshot | None:
+        return self._current
+
+    @property
+    def generation(self) -> int:
+        """Of the current snapshot; 0 before the first."""
+        return self._current.generation if self._current else 0
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        return tuple(self._subscriptions)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Replaces the current snapshot as a whole."""
+        self._current = snapshot
+        self.notify()
+
+    @contextmanager
+    def subscribe(self) -> Iterator[Subscription]:
+        """A subscription that counts as live while the context is open."""
+        subscription = Subscription(self)
+        self._subscriptions.append(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.remove(subscription)
+            self.notify()
+
+    async def acknowledged(self, generation: int) -> None:
+        """Waits until every live subscription has acknowledged `generation` or a later one."""
+        while any(s.acked_generation < generation for s in self._subscriptions):
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Waits for the next publication, acknowledgement, arrival or departure."""
+        await self._change.wait()
+
+    def notify(self) -> None:
+        """Wakes everyone who waits for a change."""
+        self._change.set()
+        self._change = asyncio.Event()

@@ -1,0 +1,1 @@
+"""Signs CSRs with a CA key that is in a token too."""

@@ -1,0 +1,71 @@
+"""Binds gRPC servers to Unix sockets and opens channels to them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from sidecar.errors import StartFailed
+
+# Well above the longest request that is served, and bounded.
+_MAX_MESSAGE = 4 * 1024 * 1024
+
+
+def unix_server() -> grpc.aio.Server:
+    """A server without a socket yet."""
+    return grpc.aio.server(options=[("grpc.max_receive_message_length", _MAX_MESSAGE)])
+
+
+def bind(server: grpc.aio.Server, path: Path, mode: int) -> None:
+    """Binds `server` to the Unix socket `path`, whose mode is at no time wider than `mode`.
+
+    A socket that a dead process left behind is replaced.
+
+    Raises:
+        StartFailed: another process answers there, or the directory is missing.
+    """
+    _make_way(path)
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise StartFailed(f"socket {path} cannot be bound: does its directory exist?") from error
+    finally:
+        os.umask(before)
+    path.chmod(mode)
+
+
+def unix_channel(path: Path) -> grpc.aio.Channel:
+    """A channel to the server behind `path`; it connects when it is used."""
+    return grpc.aio.insecure_channel(
+        f"unix:{path}",
+        options=[
+            # The authority of a Unix socket is its path, which HTTP/2 does not allow.
+            ("grpc.default_authority", "localhost"),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ],
+    )
+
+
+def _make_way(path: Path) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StartFailed(f"socket {path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise StartFailed(f"{path} is no socket; move it away or configure another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+        else:
+            raise StartFailed(f"another process serves {path}; stop it first")

@@ -1,0 +1,31 @@
+"""Which gRPC status an error becomes: the one place that decides."""
+
+from __future__ import annotations
+
+import grpc
+
+from sidecar.errors import (
+    AuthorityError,
+    CertificateRefused,
+    CsrRefused,
+    MeshkeyError,
+    Retryable,
+    UnknownIdentity,
+)
+
+_CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
+    # First match wins; `Retryable` comes first so that "ask again" is never lost.
+    (Retryable, grpc.StatusCode.UNAVAILABLE),
+    (CsrRefused, grpc.StatusCode.INVALID_ARGUMENT),
+    (UnknownIdentity, grpc.StatusCode.NOT_FOUND),
+    (AuthorityError, grpc.StatusCode.FAILED_PRECONDITION),
+    (CertificateRefused, grpc.StatusCode.FAILED_PRECONDITION),
+)
+
+
+def status_of(error: MeshkeyError) -> grpc.StatusCode:
+    """The status for `error`, by its type."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return grpc.StatusCode.INTERNAL

@@ -1,0 +1,1 @@
+"""The external signing API: its gRPC service and its policy."""

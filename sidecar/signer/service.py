@@ -1,0 +1,72 @@
+"""The gRPC service of proto/meshkey/signer/v1: its method table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.errors import UnknownIdentity
+from sidecar.identity.registry import IdentityRegistry
+from sidecar.signer.requests import DecodedRequest, decode_sign_request
+from sidecar.signer.signatures import Signatures
+from sidecar.signer.stream import SignStream
+from sidecar.signer.watch import follow
+
+_SERVICE = "meshkey.signer.v1.Signer"
+_SignContext = grpc.aio.ServicerContext[DecodedRequest, pb.SignResponse]
+_WatchContext = grpc.aio.ServicerContext[pb.WatchRequest, pb.IdentityUpdate]
+
+
+class SignerService:
+    """WatchIdentity, SignStream and Sign."""
+
+    def __init__(self, registry: IdentityRegistry, signatures: Signatures) -> None:
+        self._registry = registry
+        self._signatures = signatures
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Requests are decoded by us, so that a malformed one is refused by itself."""
+        return grpc.method_handlers_generic_handler(
+            _SERVICE,
+            {
+                "WatchIdentity": grpc.stream_stream_rpc_method_handler(
+                    self._watch_identity,
+                    pb.WatchRequest.FromString,
+                    pb.IdentityUpdate.SerializeToString,
+                ),
+                "SignStream": grpc.stream_stream_rpc_method_handler(
+                    self._sign_stream, decode_sign_request, pb.SignResponse.SerializeToString
+                ),
+                "Sign": grpc.unary_unary_rpc_method_handler(
+                    self._sign, decode_sign_request, pb.SignResponse.SerializeToString
+                ),
+            },
+        )
+
+    async def _watch_identity(
+        self, requests: AsyncIterator[pb.WatchRequest], context: _WatchContext
+    ) -> None:
+        first = await anext(requests, None)
+        if first is None:
+            return
+        try:
+            identity = self._registry.named(first.identity)
+        except UnknownIdentity as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        await follow(identity, requests, context.write)
+
+    async def _sign_stream(
+        self, requests: AsyncIterator[DecodedRequest], context: _SignContext
+    ) -> None:
+        await SignStream(self._signatures).run(requests, context.write)
+
+    async def _sign(self, request: DecodedRequest, _context: _SignContext) -> pb.SignResponse:
+        answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
+        self._signatures.begin(
+            request, lambda answer: None if answered.done() else answered.set_result(answer)
+        )
+        return await answered

@@ -1,0 +1,83 @@
+"""From a request to its answer: policy, token, response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.errors import NoSuchKey, Retryable, SignerBusy, SigningRefused
+from sidecar.identity.registry import IdentityRegistry
+from sidecar.signer.policy import approve
+from sidecar.signer.requests import DecodedRequest
+from sidecar.token.base import Token
+from sidecar.token.executor import TokenExecutor
+
+log = structlog.get_logger(__name__)
+
+Answer = Callable[[pb.SignResponse], None]
+
+
+@dataclass
+class SigningCounts:
+    """Totals since the start of the process."""
+
+    signed: int = 0
+    refused: int = 0
+    told_to_retry: int = 0
+
+
+class Signatures:
+    """Answers sign requests. Use it from the event loop; it never blocks."""
+
+    def __init__(self, registry: IdentityRegistry, token: Token, executor: TokenExecutor) -> None:
+        self.counts = SigningCounts()
+        self._registry = registry
+        self._token = token
+        self._executor = executor
+
+    def begin(self, request: DecodedRequest, answer: Answer) -> None:
+        """Calls `answer` exactly once: at once with a refusal, or when the token is done."""
+        if isinstance(request, SigningRefused):
+            answer(self._failed(0, request))
+            return
+        request_id = request.request_id
+        try:
+            approved = approve(request, self._registry.grant)
+            self._executor.submit(
+                lambda: self._token.sign(approved.key_id, approved.scheme, approved.message),
+                lambda signature, error: answer(self._response(request_id, signature, error)),
+            )
+        except (SigningRefused, SignerBusy) as error:
+            answer(self._failed(request_id, error))
+
+    def _response(
+        self, request_id: int, signature: bytes, error: BaseException | None
+    ) -> pb.SignResponse:
+        if error is not None:
+            return self._failed(request_id, error)
+        self.counts.signed += 1
+        return pb.SignResponse(request_id=request_id, signature=signature)
+
+    def _failed(self, request_id: int, error: BaseException) -> pb.SignResponse:
+        if isinstance(error, SigningRefused):
+            self.counts.refused += 1
+            log.warning("signature refused", reason=error.reason.name, detail=str(error))
+            reason = pb.Refusal.Reason.Name(error.reason.value)
+            refusal = pb.Refusal(reason=reason, detail=str(error))
+            return pb.SignResponse(request_id=request_id, refusal=refusal)
+        self.counts.told_to_retry += 1
+        return pb.SignResponse(request_id=request_id, retry=_retry(error))
+
+
+def _retry(error: BaseException) -> pb.Retry:
+    if isinstance(error, SignerBusy):
+        return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
+    if isinstance(error, Retryable | NoSuchKey):
+        log.error("token unavailable", error=str(error))
+        return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail=str(error))
+    # A bug of ours: the caller learns no details, the log does.
+    log.error("signature failed", exc_info=error)
+    return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail="internal error; see the log")

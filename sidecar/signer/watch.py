@@ -1,0 +1,58 @@
+"""One WatchIdentity call: snapshots out, acknowledgements in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.identity.identity import Identity
+from sidecar.identity.snapshot import Snapshot
+from sidecar.identity.store import Subscription
+
+log = structlog.get_logger(__name__)
+
+_Write = Callable[[pb.IdentityUpdate], Awaitable[None]]
+
+
+async def follow(
+    identity: Identity, requests: AsyncIterator[pb.WatchRequest], write: _Write
+) -> None:
+    """Sends the current snapshot of `identity` and each later one until the caller ends."""
+    with identity.store.subscribe() as subscription:
+        sender = asyncio.create_task(_send(subscription, write))
+        try:
+            async for request in requests:
+                subscription.answer(request.acked_generation, request.error)
+                if request.error:
+                    log.error(
+                        "generation refused by subscriber",
+                        identity=identity.name,
+                        generation=request.acked_generation,
+                        error=request.error,
+                    )
+        finally:
+            sender.cancel()
+
+
+async def _send(subscription: Subscription, write: _Write) -> None:
+    while True:
+        await write(_identity_update(await subscription.next()))
+
+
+def _identity_update(snapshot: Snapshot) -> pb.IdentityUpdate:
+    return pb.IdentityUpdate(
+        generation=snapshot.generation,
+        key_id=snapshot.key_id.value,
+        spiffe_id=str(snapshot.spiffe_id),
+        certificate_chain=snapshot.chain.certificates,
+        trust_bundles=[
+            pb.TrustBundle(trust_domain=bundle.trust_domain, roots=bundle.der())
+            for bundle in snapshot.bundles
+        ],
+        schemes=[int(scheme) for scheme in snapshot.schemes],
+        not_before=int(snapshot.chain.not_before.timestamp()),
+        not_after=int(snapshot.chain.not_after.timestamp()),
+    )

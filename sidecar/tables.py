@@ -1,0 +1,80 @@
+"""What the commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
+from sidecar.token.base import TokenKey
+
+
+def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
+    """Prints one row a key."""
+    rows = [
+        {"key_id": str(key.id), "label": key.label, "curve": key.public_key.curve.name}
+        for key in keys
+    ]
+    _show(rows, ["key_id", "label", "curve"], as_json=as_json)
+
+
+def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
+    """Prints the token, the counts and one row an identity."""
+    identities = [_identity(identity) for identity in status.identities]
+    summary = {
+        "token": status.token.label,
+        "assurance": status.token.assurance,
+        "token_signatures": status.token.signatures,
+        "signed": status.signed,
+        "refused": status.refused,
+        "told_to_retry": status.told_to_retry,
+    }
+    if as_json:
+        click.echo(json.dumps({**summary, "identities": identities}, indent=2))
+        return
+    _show([summary], list(summary), as_json=False)
+    columns = ["name", "spiffe_id", "generation", "key_id", "not_after", "next_renewal"]
+    _show(identities, [*columns, "subscribers", "last_error"], as_json=False)
+
+
+def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "spiffe_id": status.spiffe_id,
+        "generation": status.generation,
+        "key_id": status.key_id.hex(),
+        "serial": status.serial,
+        "not_before": _time(status.not_before),
+        "not_after": _time(status.not_after),
+        "next_renewal": _time(status.next_renewal),
+        "last_error": status.last_error,
+        "subscribers": [
+            {"acked_generation": s.acked_generation, "error": s.error} for s in status.subscribers
+        ],
+    }
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else ""
+
+
+def _show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(*(column.replace("_", " ") for column in columns), box=None)
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{item['acked_generation']} {item['error']}".strip() for item in value)
+    return str(value)

@@ -1,0 +1,50 @@
+"""Lets many threads use a module, or one restart it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+
+
+class Gate:
+    """A lock that is shared by users and exclusive for whoever restarts the module.
+
+    C_Finalize while another thread is inside the module is undefined behaviour
+    (PKCS#11 v2.40 section 5.4), so a restart waits until everyone has left.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._users = 0
+        self._closed = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Holds the gate open; many threads at once. Blocks during a restart."""
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Waits until all have left and keeps them out. Not reentrant."""
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._closed = True
+            while self._users:
+                self._changed.wait()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()

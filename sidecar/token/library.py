@@ -1,0 +1,109 @@
+"""Starts a PKCS#11 module so that threads may share it (PKCS#11 v2.40 section 5.4)."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import pkcs11
+from pkcs11 import _pkcs11
+
+from sidecar.errors import ConfigurationError, TokenUnavailable
+
+_CKF_OS_LOCKING_OK = 2
+_CKR_OK = 0
+_CKR_ALREADY_INITIALIZED = 0x191
+
+
+class _InitializeArgs(ctypes.Structure):
+    """CK_C_INITIALIZE_ARGS: no mutex callbacks of ours, the OS's locks instead."""
+
+    _fields_ = [
+        ("CreateMutex", ctypes.c_void_p),
+        ("DestroyMutex", ctypes.c_void_p),
+        ("LockMutex", ctypes.c_void_p),
+        ("UnlockMutex", ctypes.c_void_p),
+        ("flags", ctypes.c_ulong),
+        ("pReserved", ctypes.c_void_p),
+    ]
+
+
+class _FunctionList(ctypes.Structure):
+    """The head of CK_FUNCTION_LIST, as far as it is used here."""
+
+    _fields_ = [
+        ("version", ctypes.c_ubyte * 2),
+        ("C_Initialize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
+        ("C_Finalize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
+    ]
+
+
+class _StartedLibrary(_pkcs11.lib):
+    """python-pkcs11's view of a module that was started by `Library`.
+
+    Left to itself it calls C_Initialize(NULL), which tells the module that there is one
+    thread, and then releases the GIL around calls: keys and sessions get corrupted.
+    """
+
+    def initialize(self) -> None:
+        """Nothing to do: `Library` did it."""
+
+
+class Library:
+    """One PKCS#11 module in this process. Never fork after `start`."""
+
+    def __init__(self, module: Path) -> None:
+        self._module = module
+        self._functions = _function_list(module)
+        self._view: _StartedLibrary | None = None
+
+    def start(self) -> None:
+        """C_Initialize. Forgets every session and login of before.
+
+        Raises:
+            TokenUnavailable: the module refused.
+        """
+        arguments = _InitializeArgs(flags=_CKF_OS_LOCKING_OK)
+        code = self._functions.C_Initialize(ctypes.addressof(arguments))
+        if code not in {_CKR_OK, _CKR_ALREADY_INITIALIZED}:
+            raise TokenUnavailable(f"module {self._module}: C_Initialize failed with 0x{code:x}")
+        if self._view is None:
+            self._view = _StartedLibrary(str(self._module))
+
+    def stop(self) -> None:
+        """C_Finalize. No other thread may be inside the module."""
+        self._functions.C_Finalize(None)
+
+    def token(self, label: str) -> pkcs11.Token:
+        """The token with that label.
+
+        Raises:
+            TokenUnavailable: there is none, or more than one.
+        """
+        assert self._view is not None
+        found = [token for token in self._view.get_tokens() if token.label == label]
+        if len(found) == 1:
+            return found[0]
+        labels = sorted({token.label for token in self._view.get_tokens() if token.label})
+        raise TokenUnavailable(
+            f"module {self._module} has {len(found)} tokens labelled {label!r}, one is needed; "
+            f"it has: {', '.join(labels) or 'none'}"
+        )
+
+
+def _function_list(module: Path) -> _FunctionList:
+    if not module.is_file():
+        raise ConfigurationError(f"PKCS#11 module {module} does not exist; set token.module")
+    try:
+        entry = ctypes.CDLL(str(module)).C_GetFunctionList
+    except OSError as error:
+        raise ConfigurationError(f"PKCS#11 module {module} cannot be loaded: {error}") from error
+    except AttributeError:
+        raise ConfigurationError(
+            f"{module} is not a PKCS#11 module: no C_GetFunctionList"
+        ) from None
+    functions = ctypes.POINTER(_FunctionList)()
+    code = entry(ctypes.byref(functions))
+    if code != _CKR_OK:
+        raise ConfigurationError(f"PKCS#11 module {module}: C_GetFunctionList gave 0x{code:x}")
+    return functions.contents
