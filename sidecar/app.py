@@ -27,7 +27,8 @@ from sidecar.issuer.authority import open_issuer
 from sidecar.issuer.service import IssuerService
 from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.signer.service import SignerService
-from sidecar.signer.signatures import Signatures, SigningCounts
+from sidecar.signer.signatures import Signatures
+from sidecar.telemetry import SigningCounts
 from sidecar.token.base import Token
 from sidecar.token.executor import TokenExecutor
 from sidecar.token.pin import Pin

@@ -1,11 +1,21 @@
-"""Structured logging: constant events, facts as fields, no secrets."""
+"""What a process tells of itself: structured events without secrets, and counts."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 
 import structlog
+
+
+@dataclass
+class SigningCounts:
+    """What callers of the signer were answered since the start of the process."""
+
+    signed: int = 0
+    refused: int = 0
+    told_to_retry: int = 0
 
 
 def configure_logging(form: str, level: str) -> None:

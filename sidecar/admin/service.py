@@ -10,7 +10,7 @@ from sidecar.errors import MeshkeyError
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.status import status_of
-from sidecar.signer.signatures import SigningCounts
+from sidecar.telemetry import SigningCounts
 from sidecar.token.base import Token
 
 _StatusContext = grpc.aio.ServicerContext[pb.StatusRequest, pb.StatusResponse]

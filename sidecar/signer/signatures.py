@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
@@ -12,21 +11,13 @@ from sidecar.errors import NoSuchKey, Retryable, SignerBusy, SigningRefused
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.policy import approve
 from sidecar.signer.requests import DecodedRequest
+from sidecar.telemetry import SigningCounts
 from sidecar.token.base import Token
 from sidecar.token.executor import TokenExecutor
 
 log = structlog.get_logger(__name__)
 
 Answer = Callable[[pb.SignResponse], None]
-
-
-@dataclass
-class SigningCounts:
-    """Totals since the start of the process."""
-
-    signed: int = 0
-    refused: int = 0
-    told_to_retry: int = 0
 
 
 class Signatures:
