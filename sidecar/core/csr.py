@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.core.spiffe import SpiffeId
-from sidecar.core.token_key import TokenPrivateKey
 from sidecar.errors import CsrRefused
 
 
@@ -26,8 +25,8 @@ class Csr:
     public_key: ec.EllipticCurvePublicKey
 
 
-def build_csr(spiffe_id: SpiffeId, key: TokenPrivateKey) -> bytes:
-    """Returns the DER request for `spiffe_id`, signed by `key` (blocks on the token)."""
+def build_csr(spiffe_id: SpiffeId, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Returns the DER request for `spiffe_id`, signed by `key` (a token key blocks)."""
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
     return (
         x509.CertificateSigningRequestBuilder()

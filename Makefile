@@ -1,0 +1,80 @@
+# Two commands are all there is to know: `make demo` and `make test`. Each does its own
+# set-up; stamps in .stamps make the second run start in seconds.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON := .venv/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+CARGO := tools/cargo
+
+.PHONY: help
+help: ## Show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: setup ## The main job: two stock Envoys, mutual TLS, keys in SoftHSM2 (KEEP=1 leaves it up)
+	@.venv/bin/meshkey demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup lint ## Every test there is
+	@$(CARGO) test --release --locked
+	@$(PYTHON) -m pytest
+
+.PHONY: lint
+lint: setup ## Formatting, types, import directions
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports --no-logo > .stamps/imports || { cat .stamps/imports; false; }
+	@for tool in "fmt --check" "clippy --release --locked --all-targets -- -D warnings"; do \
+	    if $(CARGO) $${tool%% *} --version > /dev/null 2>&1; then $(CARGO) $$tool; \
+	    else echo "note: cargo $${tool%% *} is not installed here, not run"; fi; done
+
+.PHONY: bench
+bench: setup benchmarks/raw_token ## Rates, as ratios within one run, into benchmarks/results.json
+	@$(PYTHON) -m benchmarks
+
+benchmarks/raw_token: benchmarks/raw_token.c
+	@cc -O2 -Wall -Wextra -Werror -o $@ $< -ldl -lpthread
+
+.PHONY: setup
+setup: preflight .stamps/python module
+
+.PHONY: preflight
+preflight:
+	@tools/preflight .stamps/cargo
+
+.stamps/python: requirements/dev.lock pyproject.toml | preflight
+	@echo "setting up .venv (once, about a minute)"
+	@test -x $(PYTHON) || python3 -m venv .venv
+	@$(PIP) --require-hashes -r requirements/dev.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: module
+module: preflight ## Build the Envoy module; cargo knows what is up to date
+	@test -d envoy-module/target || echo "building the Envoy module (once, some minutes)"
+	@$(CARGO) build --release --locked --quiet
+
+.PHONY: proto
+proto: setup ## Regenerate the code for proto/, in Python and in Rust
+	@$(PYTHON) -m grpc_tools.protoc -I sidecar/_proto=proto --python_out=. --grpc_python_out=. \
+	    --pyi_out=. $$(find proto -name '*.proto')
+	@$(PYTHON) -m grpc_tools.protoc -I proto --include_imports \
+	    --descriptor_set_out=envoy-module/target/signer.binpb meshkey/signer/v1/signer.proto
+	@$(CARGO) run --quiet --locked -p meshkey-codegen -- target/signer.binpb src/proto
+
+.PHONY: lock
+lock: setup ## Resolve the Python dependencies anew, with hashes and without index addresses
+	@for extra in runtime: dev:--extra=dev; do \
+	    uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --no-emit-index-url --upgrade --quiet $${extra#*:} \
+	    -o requirements/$${extra%%:*}.lock; done
+
+.PHONY: clean
+clean: ## Remove everything that make made
+	@rm -rf .venv .stamps envoy-module/target benchmarks/raw_token build *.egg-info

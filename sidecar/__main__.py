@@ -1,0 +1,5 @@
+"""`python -m sidecar` is `meshkey`."""
+
+from sidecar.cli import main
+
+main()

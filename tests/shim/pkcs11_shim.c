@@ -1,0 +1,117 @@
+/* A PKCS#11 module that stands before a real one and delays, fails or hangs on command.
+ *
+ *   MESHKEY_SHIM_MODULE   the real module
+ *   MESHKEY_SHIM_CONTROL  a file of rules, read anew at each call; one rule a line:
+ *
+ *     C_Sign delay 50      wait 50 ms, then call the real function
+ *     C_Sign fail 0x32     return that CK_RV and do not call it
+ *     C_Sign hang          do not return while the rule is there
+ *
+ * Write the file elsewhere and rename it into place: a half-written rule is not read then.
+ * Every function takes only integers and pointers, so one wrapper with as many arguments as
+ * C_GenerateKeyPair serves them all (System V AMD64 and AAPCS64 calling conventions). */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef unsigned long CK_RV;
+typedef CK_RV (*function)(long, long, long, long, long, long, long, long);
+
+enum { FUNCTIONS = 68, CKR_GENERAL_ERROR = 5 };
+
+/* CK_FUNCTION_LIST of PKCS#11 2.40: a version, then these functions in this order. */
+struct function_list {
+    unsigned char version[2];
+    function functions[FUNCTIONS];
+};
+
+static const char *const names[FUNCTIONS] = {
+    "C_Initialize", "C_Finalize", "C_GetInfo", "C_GetFunctionList", "C_GetSlotList",
+    "C_GetSlotInfo", "C_GetTokenInfo", "C_GetMechanismList", "C_GetMechanismInfo",
+    "C_InitToken", "C_InitPIN", "C_SetPIN", "C_OpenSession", "C_CloseSession",
+    "C_CloseAllSessions", "C_GetSessionInfo", "C_GetOperationState", "C_SetOperationState",
+    "C_Login", "C_Logout", "C_CreateObject", "C_CopyObject", "C_DestroyObject",
+    "C_GetObjectSize", "C_GetAttributeValue", "C_SetAttributeValue", "C_FindObjectsInit",
+    "C_FindObjects", "C_FindObjectsFinal", "C_EncryptInit", "C_Encrypt", "C_EncryptUpdate",
+    "C_EncryptFinal", "C_DecryptInit", "C_Decrypt", "C_DecryptUpdate", "C_DecryptFinal",
+    "C_DigestInit", "C_Digest", "C_DigestUpdate", "C_DigestKey", "C_DigestFinal", "C_SignInit",
+    "C_Sign", "C_SignUpdate", "C_SignFinal", "C_SignRecoverInit", "C_SignRecover",
+    "C_VerifyInit", "C_Verify", "C_VerifyUpdate", "C_VerifyFinal", "C_VerifyRecoverInit",
+    "C_VerifyRecover", "C_DigestEncryptUpdate", "C_DecryptDigestUpdate", "C_SignEncryptUpdate",
+    "C_DecryptVerifyUpdate", "C_GenerateKey", "C_GenerateKeyPair", "C_WrapKey", "C_UnwrapKey",
+    "C_DeriveKey", "C_SeedRandom", "C_GenerateRandom", "C_GetFunctionStatus",
+    "C_CancelFunction", "C_WaitForSlotEvent",
+};
+
+static struct function_list *real;
+static struct function_list shim;
+
+static void pause_ms(long milliseconds) {
+    struct timespec rest = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    nanosleep(&rest, NULL);
+}
+
+/* Finds the rule for a function; returns whether there is one. */
+static int rule(const char *name, char verb[16], long *value) {
+    const char *path = getenv("MESHKEY_SHIM_CONTROL");
+    FILE *file = path ? fopen(path, "re") : NULL;
+    char line[128], who[64], number[32];
+    int found = 0;
+    if (!file) return 0;
+    while (!found && fgets(line, sizeof line, file)) {
+        number[0] = 0;
+        found = sscanf(line, "%63s %15s %31s", who, verb, number) >= 2 && !strcmp(who, name);
+    }
+    fclose(file);
+    *value = found ? strtol(number, NULL, 0) : 0;
+    return found;
+}
+
+static CK_RV call(int index, long a, long b, long c, long d, long e, long f, long g, long h) {
+    char verb[16];
+    long value;
+    while (rule(names[index], verb, &value)) {
+        if (!strcmp(verb, "fail")) return (CK_RV)value;
+        if (!strcmp(verb, "delay")) {
+            pause_ms(value);
+            break;
+        }
+        pause_ms(10);
+    }
+    return real->functions[index](a, b, c, d, e, f, g, h);
+}
+
+#define WRAPPER(n) \
+    static CK_RV wrapper_##n(long a, long b, long c, long d, long e, long f, long g, long h) { \
+        return call(n, a, b, c, d, e, f, g, h); \
+    }
+#define TEN(apply, t) \
+    apply(t##0) apply(t##1) apply(t##2) apply(t##3) apply(t##4) \
+    apply(t##5) apply(t##6) apply(t##7) apply(t##8) apply(t##9)
+#define ONES(apply) \
+    apply(0) apply(1) apply(2) apply(3) apply(4) apply(5) apply(6) apply(7) apply(8) apply(9)
+#define ALL(apply) \
+    ONES(apply) TEN(apply, 1) TEN(apply, 2) TEN(apply, 3) TEN(apply, 4) TEN(apply, 5) \
+    apply(60) apply(61) apply(62) apply(63) apply(64) apply(65) apply(66) apply(67)
+ALL(WRAPPER)
+#define POINTER(n) wrapper_##n,
+static const function wrappers[FUNCTIONS] = {ALL(POINTER)};
+
+CK_RV C_GetFunctionList(struct function_list **list) {
+    if (!real) {
+        const char *path = getenv("MESHKEY_SHIM_MODULE");
+        void *module = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+        CK_RV (*get)(struct function_list **) =
+            module ? (CK_RV (*)(struct function_list **))dlsym(module, "C_GetFunctionList") : NULL;
+        struct function_list *found;
+        if (!get || get(&found)) return CKR_GENERAL_ERROR;
+        memcpy(shim.version, found->version, sizeof shim.version);
+        memcpy(shim.functions, wrappers, sizeof wrappers);
+        real = found;
+    }
+    *list = &shim;
+    return 0;
+}
