@@ -60,6 +60,15 @@ module: preflight ## Build the Envoy module; cargo knows what is up to date
 	@test -d envoy-module/target || echo "building the Envoy module (once, some minutes)"
 	@$(CARGO) build --release --locked --quiet
 
+.PHONY: runtime
+runtime: setup ## Install what production needs, and nothing else, into PREFIX
+	@$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@python3 -m venv $(PREFIX)
+	@$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --require-hashes -r requirements/runtime.lock
+	@$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    build/wheel/meshkey-*.whl
+
 .PHONY: proto
 proto: setup ## Regenerate the code for proto/, in Python and in Rust
 	@$(PYTHON) -m grpc_tools.protoc -I sidecar/_proto=proto --python_out=. --grpc_python_out=. \
