@@ -21,6 +21,7 @@ from cryptography.x509.verification import (
 )
 
 from sidecar.core.spiffe import SpiffeId
+from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CertificateRefused
 
 _MAX_DEPTH = 4
@@ -55,11 +56,14 @@ def verified_chain(
     """
     certificates = _parsed(answer)
     leaf, intermediates = certificates[0], [c for c in certificates[1:] if c not in roots]
-    _check_key(leaf, public_key)
-    _check_name(leaf, spiffe_id)
-    _check_usage(leaf)
-    _check_validity(leaf, now)
-    _check_path(leaf, intermediates, roots, now)
+    try:
+        _check_key(leaf, public_key)
+        _check_name(leaf, spiffe_id)
+        _check_usage(leaf)
+        _check_validity(leaf, now)
+        _check_path(leaf, intermediates, roots, now)
+    except UNREADABLE as error:
+        raise CertificateRefused("the certificate cannot be read in full") from error
     return CertificateChain(
         certificates=tuple(c.public_bytes(Encoding.DER) for c in [leaf, *intermediates]),
         serial=f"{leaf.serial_number:x}",
@@ -73,7 +77,7 @@ def _parsed(answer: Sequence[bytes]) -> list[x509.Certificate]:
         raise CertificateRefused("the CA answered without a certificate")
     try:
         return [x509.load_der_x509_certificate(der) for der in answer]
-    except ValueError as error:
+    except UNREADABLE as error:
         raise CertificateRefused(
             "the CA's answer holds something that is no certificate"
         ) from error
@@ -87,8 +91,8 @@ def _check_key(leaf: x509.Certificate, public_key: ec.EllipticCurvePublicKey) ->
 def _check_name(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError) as error:
-        raise CertificateRefused("the certificate has no readable SPIFFE ID") from error
+    except x509.ExtensionNotFound as error:
+        raise CertificateRefused("the certificate has no SPIFFE ID") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if uris != [str(spiffe_id)]:
         raise CertificateRefused(f"the certificate names {uris}, expected exactly {spiffe_id}")
@@ -116,8 +120,6 @@ def _extension(leaf: x509.Certificate, kind: type[_Extension]) -> _Extension | N
         return leaf.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-    except ValueError as error:
-        raise CertificateRefused("the certificate's extensions cannot be read") from error
 
 
 def _check_validity(leaf: x509.Certificate, now: datetime) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.core.spiffe import SpiffeId
+from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CsrRefused
 
 
@@ -46,7 +46,7 @@ def parse_csr(der: bytes) -> Csr:
     try:
         request = x509.load_der_x509_csr(der)
         return Csr(_only_spiffe_id(request), _proven_key(request))
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except UNREADABLE as error:
         raise CsrRefused(f"the request cannot be read: {type(error).__name__}") from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CertificateRefused
 
 
@@ -26,7 +27,7 @@ class TrustBundle:
         """
         try:
             roots = tuple(x509.load_pem_x509_certificates(pem))
-        except ValueError as error:
+        except UNREADABLE as error:
             raise CertificateRefused(
                 "the trust bundle holds no readable PEM certificate"
             ) from error
@@ -42,7 +43,7 @@ class TrustBundle:
 def _require_ca(root: x509.Certificate) -> None:
     try:
         constraints = root.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, *UNREADABLE) as error:
         raise CertificateRefused(f"root {root.subject.rfc4514_string()!r} is no CA") from error
     if not constraints.ca:
         raise CertificateRefused(f"root {root.subject.rfc4514_string()!r} is no CA")

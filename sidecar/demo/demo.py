@@ -32,7 +32,10 @@ def run(*, keep: bool) -> int:
             demo.run()
         except MeshkeyError as error:
             mesh.keep_files()
-            print(f"\nmeshkey demo: {error}\nlogs and configurations: {mesh.directory}", file=sys.stderr)
+            print(
+                f"\nmeshkey demo: {error}\nlogs and configurations: {mesh.directory}",
+                file=sys.stderr,
+            )
             return 1
         print(f"\ndone in {time.monotonic() - started:.1f} s")
         if keep:
@@ -67,7 +70,9 @@ class _Demo:
         with self._progress("the summary"):
             summary = summarise(ca, [self._client, self._server], self._server_envoy)
         print(f"\n  {'the application said':<24}{answer.strip()}")
-        print(f"  {'requests in rotation':<24}{traffic.answered} answered, {len(traffic.lost)} lost")
+        print(
+            f"  {'requests in rotation':<24}{traffic.answered} answered, {len(traffic.lost)} lost"
+        )
         for name, value in summary.items():
             print(f"  {name:<24}{value}")
         print(f"  {'proof':<24}{proof}")

@@ -63,6 +63,8 @@ def prove(
         for name, value in values.items():
             result = scan(envoy.pid, needles(value))
             octets += result.octets_scanned
+            if result.unreadable:
+                raise ProofFailed(f"{envoy.name}: {result.unreadable[0].name} could not be read")
             if result.hits:
                 hit = result.hits[0]
                 raise ProofFailed(

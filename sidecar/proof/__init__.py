@@ -1,0 +1,1 @@
+"""Proves that a key's private value is nowhere in a process's memory."""
