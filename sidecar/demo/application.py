@@ -12,6 +12,8 @@ _URI = re.compile(r'URI="?(spiffe://[^";,]+)')
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body in one segment: two would wait for each other's acknowledgement.
+    wbufsize = -1
 
     def do_GET(self) -> None:
         forwarded = self.headers.get("x-forwarded-client-cert", "")

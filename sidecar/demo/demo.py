@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from sidecar.demo.envoy import Envoy
 from sidecar.demo.mesh import CLIENT, SERVER, Mesh
@@ -15,7 +14,7 @@ from sidecar.demo.processes import wait_for
 from sidecar.demo.proof import learn_values, prove
 from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.summary import summarise
-from sidecar.demo.traffic import Traffic, get
+from sidecar.demo.traffic import Traffic, get, get_mutual_tls
 from sidecar.errors import MeshkeyError, StartFailed
 
 _STEPS = 8
@@ -80,11 +79,11 @@ class _Demo:
     def stay(self) -> None:
         """Prints what to try, and waits for an interrupt."""
         files = self._mesh.file_credentials(CLIENT, "you")
-        mutual = self._server_envoy.port("mesh_in")
+        mutual = self._server_envoy.port("mtls")
         print(
             f"""
 everything is still running; Ctrl-C stops it. Try:
-  curl http://127.0.0.1:{self._client_envoy.port("app_out")}/
+  curl http://127.0.0.1:{self._client_envoy.port("outbound")}/
   curl --cacert {self._mesh.ca.root_file} --cert {files.chain} --key {files.key} \\
       --insecure https://127.0.0.1:{mutual}/
   openssl s_client -connect 127.0.0.1:{mutual} -CAfile {self._mesh.ca.root_file} \\
@@ -96,22 +95,25 @@ sockets, logs and configurations: {self._mesh.directory}"""
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
     def _start_envoys(self) -> None:
-        application = self._mesh.start_application()
-        self._server_envoy = self._mesh.start_server_envoy(self._server, application.port)
+        self._application = self._mesh.start_application()
+        self._server_envoy = self._mesh.start_server_envoy(self._server, self._application.port)
         self._client_envoy = self._mesh.start_client_envoy(
-            self._client, self._server_envoy.port("mesh_in")
+            self._client,
+            self._server_envoy.port("mtls"),
+            # So that requests meet new handshakes before, during and after a rotation.
+            requests_per_connection=3,
         )
         self._envoys = [self._client_envoy, self._server_envoy]
 
     def _first_answer(self) -> str:
-        status, body = get(self._client_envoy.port("app_out"))
+        status, body = get(self._client_envoy.port("outbound"))
         if status != 200 or CLIENT not in body:
             raise StartFailed(f"the application answered {status} {body!r}, expected {CLIENT}")
         return body
 
     def _rotate_under_traffic(self) -> Traffic:
         self._values = self._learn()
-        with Traffic(self._client_envoy.port("app_out")) as traffic:
+        with Traffic(self._client_envoy.port("outbound")) as traffic:
             wait_for(lambda: traffic.answered >= _ENOUGH, "requests before the rotation")
             for sidecar in (self._client, self._server):
                 generation = sidecar.rotate()
@@ -129,7 +131,11 @@ sockets, logs and configurations: {self._mesh.directory}"""
         )
 
     def _control(self) -> tuple[Envoy, bytes]:
-        return self._mesh.start_control_envoy(SERVER)
+        server = self._mesh.file_credentials(SERVER, "control")
+        client = self._mesh.file_credentials(CLIENT, "control-client")
+        envoy = self._mesh.start_native_envoy(server, self._application.port)
+        get_mutual_tls(envoy.port("mtls"), client)
+        return envoy, server.private_value
 
     @contextmanager
     def _progress(self, what: str) -> Iterator[None]:

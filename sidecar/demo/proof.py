@@ -10,7 +10,7 @@ from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.softhsm import SoftHsmStore
 from sidecar.errors import MeshkeyError
 from sidecar.proof.memory import scan
-from sidecar.proof.needles import needles
+from sidecar.proof.needles import Needle, needles
 from sidecar.proof.softhsm2 import private_value, token_directory
 
 
@@ -58,16 +58,18 @@ def prove(
     found = scan(control.pid, needles(control_value))
     if not found.hits:
         raise ProofFailed("the scan did not find the key that Envoy was given: it proves nothing")
+    wanted = [
+        Needle(f"key {name}, {needle.name}", needle.octets)
+        for name, value in values.items()
+        for needle in needles(value)
+    ]
     octets = 0
     for envoy in envoys:
-        for name, value in values.items():
-            result = scan(envoy.pid, needles(value))
-            octets += result.octets_scanned
-            if result.unreadable:
-                raise ProofFailed(f"{envoy.name}: {result.unreadable[0].name} could not be read")
-            if result.hits:
-                hit = result.hits[0]
-                raise ProofFailed(
-                    f"key {name} is in {envoy.name}: {hit.needle} at 0x{hit.address:x} {hit.mapping}"
-                )
+        result = scan(envoy.pid, wanted)
+        octets += result.octets_scanned
+        if result.unreadable:
+            raise ProofFailed(f"{envoy.name}: {result.unreadable[0].name} could not be read")
+        if result.hits:
+            hit = result.hits[0]
+            raise ProofFailed(f"{hit.needle}: at 0x{hit.address:x} of {envoy.name}, {hit.mapping}")
     return Proof(len(values), len(envoys), octets, len(found.hits))

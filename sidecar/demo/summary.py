@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sidecar.demo.envoy import Envoy
+from sidecar.demo.processes import wait_for
 from sidecar.demo.sidecars import LocalCa, Sidecar
 
 
@@ -12,7 +13,8 @@ def summarise(ca: LocalCa, sidecars: list[Sidecar], server: Envoy) -> dict[str, 
     """Rows for people, in the order in which they are read."""
     statuses = {sidecar.name: sidecar.status() for sidecar in sidecars}
     ca_token = ca.status().token
-    rows = {"TLS": server.last_tls()}
+    wait_for(lambda: bool(server.access_log()), "the server's access log")
+    rows = {"TLS": server.access_log()[-1]["tls"]}
     rows |= {
         f"{name}'s identity": status.identities[0].spiffe_id for name, status in statuses.items()
     }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from types import TracebackType
+
+from sidecar.demo.credentials import FileCredentials
 
 
 def get(port: int, path: str = "/") -> tuple[int, str]:
@@ -12,6 +15,21 @@ def get(port: int, path: str = "/") -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def get_mutual_tls(port: int, credentials: FileCredentials) -> tuple[int, str]:
+    """One request over mutual TLS, with a key in a file. It does not check the server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(credentials.chain, credentials.key)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    try:
+        connection.request("GET", "/")
         response = connection.getresponse()
         return response.status, response.read().decode()
     finally:

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from sidecar.errors import ConfigurationError
 
+# Without O_NONBLOCK a pipe that has no writer would be waited for.
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_LONGEST = 4096
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -24,12 +28,19 @@ class Pin:
             ConfigurationError: the file is missing, empty, not ours, or open to others.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, _FLAGS)
         except OSError as error:
             raise ConfigurationError(f"PIN file {path}: {error.strerror}") from error
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            _check_mode(path, os.fstat(file.fileno()))
-            pin = file.readline().rstrip("\r\n")
+        try:
+            _check_mode(path, os.fstat(descriptor))
+            content = os.read(descriptor, _LONGEST)
+        finally:
+            os.close(descriptor)
+        try:
+            pin = content.decode().partition("\n")[0].rstrip("\r")
+        except UnicodeDecodeError:
+            # Not the error itself: it shows the bytes.
+            raise ConfigurationError(f"PIN file {path} is not UTF-8") from None
         if not pin:
             raise ConfigurationError(f"PIN file {path} is empty")
         return cls(pin)
