@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from sidecar.demo.envoy import Envoy
 from sidecar.demo.mesh import CLIENT, SERVER, Mesh
@@ -117,7 +118,7 @@ sockets, logs and configurations: {self._mesh.directory}"""
             wait_for(lambda: traffic.answered >= _ENOUGH, "requests before the rotation")
             for sidecar in (self._client, self._server):
                 generation = sidecar.rotate()
-                wait_for(lambda s=sidecar, g=generation: _in_use(s, g), "the new certificate")
+                wait_for(partial(_in_use, sidecar, generation), "the new certificate")
             enough = traffic.answered + _ENOUGH
             wait_for(lambda: traffic.answered >= enough, "requests after the rotation")
         if traffic.lost:
