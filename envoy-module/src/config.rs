@@ -1,0 +1,277 @@
+//! The configuration of a `meshkey` transport socket: the `Struct` in Envoy's
+//! `transport_socket_config`, which arrives as JSON.
+//!
+//! ```yaml
+//! signer: /run/meshkey/signer.sock     # required: the sidecar's Unix socket
+//! identity: default                    # which of the sidecar's identities
+//! alpn: [h2, http/1.1]                 # preferred first; empty: no ALPN
+//! peers: {spiffe_ids: [...]}           # who may be on the other end
+//! max_handshakes: 1024                 # in flight at once; more are refused
+//! handshake_timeout_ms: 10000          # for one handshake, signature included
+//! # clusters only
+//! sni: server.demo.mesh                # default: none is sent
+//! allow_any_workload: false            # true: peers may be {trust_domain: ...}
+//! ```
+//!
+//! A cluster names its peers exactly. A listener may instead take every
+//! workload of a trust domain, `peers: {trust_domain: demo.mesh}`, and leave
+//! the choice to RBAC.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::spiffe::SpiffeId;
+use crate::stats::Role;
+use crate::tls::matcher::PeerMatcher;
+
+/// `sockaddr_un` holds 108 bytes, the last of them NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A checked configuration.
+#[derive(Debug, PartialEq)]
+pub struct Config {
+    pub role: Role,
+    pub signer: PathBuf,
+    pub identity: String,
+    pub alpn: Vec<Vec<u8>>,
+    pub sni: Option<rustls::pki_types::ServerName<'static>>,
+    pub peers: PeerMatcher,
+    /// A cluster that any workload of the trust domain can impersonate.
+    pub any_workload: bool,
+    pub max_handshakes: usize,
+    pub handshake_timeout: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    signer: PathBuf,
+    #[serde(default = "default_identity")]
+    identity: String,
+    #[serde(default)]
+    alpn: Vec<String>,
+    peers: Peers,
+    #[serde(default = "default_max_handshakes")]
+    max_handshakes: usize,
+    #[serde(default = "default_handshake_timeout_ms")]
+    handshake_timeout_ms: u64,
+    sni: Option<String>,
+    #[serde(default)]
+    allow_any_workload: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Peers {
+    spiffe_ids: Option<Vec<String>>,
+    trust_domain: Option<String>,
+}
+
+fn default_identity() -> String {
+    "default".to_owned()
+}
+
+fn default_max_handshakes() -> usize {
+    1024
+}
+
+fn default_handshake_timeout_ms() -> u64 {
+    10_000
+}
+
+impl Config {
+    /// Parses and checks what Envoy hands over; the error is one line.
+    pub fn parse(role: Role, json: &[u8]) -> Result<Self, String> {
+        let document: Document =
+            serde_json::from_slice(json).map_err(|error| format!("configuration: {error}"))?;
+        let any_workload = document.allow_any_workload;
+        if role == Role::Server && (any_workload || document.sni.is_some()) {
+            return Err("sni and allow_any_workload are for clusters only".to_owned());
+        }
+        Ok(Self {
+            role,
+            signer: signer_path(document.signer)?,
+            identity: document.identity,
+            alpn: alpn(document.alpn)?,
+            sni: document.sni.map(server_name).transpose()?,
+            peers: matcher(role, document.peers, any_workload)?,
+            any_workload,
+            max_handshakes: at_least_one("max_handshakes", document.max_handshakes)?,
+            handshake_timeout: Duration::from_millis(at_least_one(
+                "handshake_timeout_ms",
+                document.handshake_timeout_ms,
+            )?),
+        })
+    }
+}
+
+fn signer_path(path: PathBuf) -> Result<PathBuf, String> {
+    if !path.is_absolute() {
+        return Err(format!(
+            "signer {path:?}: the path of a Unix socket must be absolute"
+        ));
+    }
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(format!(
+            "signer {path:?}: the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes"
+        ));
+    }
+    Ok(path)
+}
+
+fn alpn(protocols: Vec<String>) -> Result<Vec<Vec<u8>>, String> {
+    // RFC 7301 3.1: ProtocolName is opaque<1..2^8-1>
+    match protocols
+        .iter()
+        .find(|name| name.is_empty() || name.len() > 255)
+    {
+        Some(name) => Err(format!(
+            "alpn {name:?}: a protocol name has 1 to 255 bytes"
+        )),
+        None => Ok(protocols.into_iter().map(String::into_bytes).collect()),
+    }
+}
+
+fn server_name(name: String) -> Result<rustls::pki_types::ServerName<'static>, String> {
+    match rustls::pki_types::ServerName::try_from(name.clone()) {
+        Ok(server_name @ rustls::pki_types::ServerName::DnsName(_)) => Ok(server_name),
+        // RFC 6066 3: literal addresses are not permitted in HostName
+        _ => Err(format!("sni {name:?} is not a DNS name")),
+    }
+}
+
+fn matcher(role: Role, peers: Peers, any_workload: bool) -> Result<PeerMatcher, String> {
+    match (peers.spiffe_ids, peers.trust_domain) {
+        (Some(_), Some(_)) | (None, None) => {
+            Err("peers: exactly one of spiffe_ids and trust_domain is required".to_owned())
+        }
+        (Some(_), None) if any_workload => {
+            Err("allow_any_workload contradicts an exact list of peers.spiffe_ids".to_owned())
+        }
+        (Some(ids), None) if ids.is_empty() => {
+            Err("peers.spiffe_ids is empty: name every SPIFFE ID that may answer".to_owned())
+        }
+        (Some(ids), None) => ids
+            .iter()
+            .map(|id| id.parse())
+            .collect::<Result<Vec<SpiffeId>, _>>()
+            .map(PeerMatcher::Exactly)
+            .map_err(|reason| format!("peers.spiffe_ids: {reason}")),
+        (None, Some(_)) if role == Role::Client && !any_workload => Err(
+            "peers.trust_domain on a cluster lets any workload impersonate the service: name \
+             peers.spiffe_ids, or set allow_any_workload: true to accept that"
+                .to_owned(),
+        ),
+        (None, Some(domain)) => domain
+            .parse()
+            .map(PeerMatcher::AnyOf)
+            .map_err(|reason| format!("peers.trust_domain: {reason}")),
+    }
+}
+
+fn at_least_one<T: From<u8> + PartialOrd>(name: &str, value: T) -> Result<T, String> {
+    if value < T::from(1) {
+        return Err(format!("{name} must be at least 1"));
+    }
+    Ok(value)
+}
+
+/// The configuration of the `meshkey_waker` filter.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct WakerConfig {
+    /// The Unix socket that the filter's own listener is bound to.
+    pub socket: PathBuf,
+}
+
+impl WakerConfig {
+    pub fn parse(json: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(json).map_err(|error| format!("meshkey_waker: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: &str = "spiffe://demo.mesh/ns/demo/sa/server";
+
+    fn client(json: &str) -> Result<Config, String> {
+        Config::parse(Role::Client, json.as_bytes())
+    }
+
+    fn server(json: &str) -> Result<Config, String> {
+        Config::parse(Role::Server, json.as_bytes())
+    }
+
+    #[test]
+    fn the_smallest_cluster_gets_the_documented_defaults() {
+        let json = format!(r#"{{"signer":"/s","peers":{{"spiffe_ids":["{ID}"]}}}}"#);
+        let config = client(&json).unwrap();
+        assert_eq!(config.identity, "default");
+        assert_eq!(config.max_handshakes, 1024);
+        assert_eq!(config.handshake_timeout, Duration::from_secs(10));
+        assert_eq!(
+            config.peers,
+            PeerMatcher::Exactly(vec![ID.parse().unwrap()])
+        );
+        assert!(config.sni.is_none() && config.alpn.is_empty());
+    }
+
+    #[test]
+    fn a_cluster_without_exact_peers_is_rejected() {
+        for peers in ["{}", r#"{"spiffe_ids":[]}"#, r#"{"trust_domain":"demo.mesh"}"#] {
+            let json = format!(r#"{{"signer":"/s","peers":{peers}}}"#);
+            assert!(client(&json).is_err(), "{peers}");
+        }
+        assert!(client(r#"{"signer":"/s"}"#).is_err());
+    }
+
+    #[test]
+    fn any_workload_has_to_be_asked_for() {
+        let json =
+            r#"{"signer":"/s","allow_any_workload":true,"peers":{"trust_domain":"demo.mesh"}}"#;
+        assert!(client(json).unwrap().any_workload);
+        assert!(server(json).is_err());
+        let exact =
+            format!(r#"{{"signer":"/s","allow_any_workload":true,"peers":{{"spiffe_ids":["{ID}"]}}}}"#);
+        assert!(client(&exact).is_err());
+    }
+
+    #[test]
+    fn a_listener_takes_a_trust_domain_or_a_list() {
+        assert!(server(r#"{"signer":"/s","peers":{"trust_domain":"demo.mesh"}}"#).is_ok());
+        let json = format!(r#"{{"signer":"/s","peers":{{"spiffe_ids":["{ID}"]}}}}"#);
+        assert!(server(&json).is_ok());
+        assert!(server(r#"{"signer":"/s","peers":{"spiffe_ids":[]}}"#).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let wrong = [
+            (r#"{"signer":"s","peers":{"trust_domain":"a"}}"#, "absolute"),
+            (r#"{"signer":"/s","peers":{"trust_domain":"A"}}"#, "trust_domain"),
+            (r#"{"signer":"/s","sni":"a","peers":{"trust_domain":"a"}}"#, "sni"),
+            (r#"{"signer":"/s","alpn":[""],"peers":{"trust_domain":"a"}}"#, "alpn"),
+            (r#"{"signer":"/s","max_handshakes":0,"peers":{"trust_domain":"a"}}"#, "max_handshakes"),
+            (r#"{"signer":"/s","sigher":1,"peers":{"trust_domain":"a"}}"#, "sigher"),
+            ("", "configuration"),
+        ];
+        for (json, word) in wrong {
+            let error = server(json).unwrap_err();
+            assert!(error.contains(word) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_configuration_panics(json in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Config::parse(Role::Client, &json);
+            let _ = WakerConfig::parse(&json);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Why a handshake failed: a sentence for people and a class for counters.
+
+use std::fmt;
+
+/// The closed set of classes that failures are counted under.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    NoPeerCertificate,
+    PeerMalformed,
+    PeerIdentity,
+    PeerUsage,
+    PeerExpired,
+    PeerIssuer,
+    PeerUnexpected,
+    PeerSignature,
+    PeerAlert,
+    PeerClosed,
+    Protocol,
+    NoSigner,
+    SignerRefused,
+    SignerTimeout,
+    IdentityExpired,
+    TooMany,
+    Timeout,
+    NoCompanion,
+    Internal,
+}
+
+impl Reason {
+    pub const ALL: [Self; 19] = [
+        Self::NoPeerCertificate,
+        Self::PeerMalformed,
+        Self::PeerIdentity,
+        Self::PeerUsage,
+        Self::PeerExpired,
+        Self::PeerIssuer,
+        Self::PeerUnexpected,
+        Self::PeerSignature,
+        Self::PeerAlert,
+        Self::PeerClosed,
+        Self::Protocol,
+        Self::NoSigner,
+        Self::SignerRefused,
+        Self::SignerTimeout,
+        Self::IdentityExpired,
+        Self::TooMany,
+        Self::Timeout,
+        Self::NoCompanion,
+        Self::Internal,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoPeerCertificate => "no_peer_certificate",
+            Self::PeerMalformed => "peer_malformed",
+            Self::PeerIdentity => "peer_identity",
+            Self::PeerUsage => "peer_usage",
+            Self::PeerExpired => "peer_expired",
+            Self::PeerIssuer => "peer_issuer",
+            Self::PeerUnexpected => "peer_unexpected",
+            Self::PeerSignature => "peer_signature",
+            Self::PeerAlert => "peer_alert",
+            Self::PeerClosed => "peer_closed",
+            Self::Protocol => "protocol",
+            Self::NoSigner => "no_signer",
+            Self::SignerRefused => "signer_refused",
+            Self::SignerTimeout => "signer_timeout",
+            Self::IdentityExpired => "identity_expired",
+            Self::TooMany => "too_many",
+            Self::Timeout => "timeout",
+            Self::NoCompanion => "no_companion",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A failed handshake. Travels through rustls as `Error::Other` (signatures) or
+/// `CertificateError::Other` (peer checks) and comes out whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+impl Failure {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<rustls::Error> for Failure {
+    fn from(error: rustls::Error) -> Self {
+        use rustls::{CertificateError, Error};
+        let reason = match &error {
+            Error::Other(other) | Error::InvalidCertificate(CertificateError::Other(other)) => {
+                return match other.0.downcast_ref::<Self>() {
+                    Some(failure) => failure.clone(),
+                    None => Self::new(Reason::Internal, other.to_string()),
+                };
+            }
+            Error::NoCertificatesPresented => {
+                let detail = "the peer presented no certificate";
+                return Self::new(Reason::NoPeerCertificate, detail);
+            }
+            Error::InvalidCertificate(CertificateError::BadSignature) => {
+                let detail = "the peer's CertificateVerify was not made with the key of its \
+                              certificate";
+                return Self::new(Reason::PeerSignature, detail);
+            }
+            Error::AlertReceived(alert) => {
+                let detail = format!("the peer refused the handshake with alert {alert:?}");
+                return Self::new(Reason::PeerAlert, detail);
+            }
+            Error::InvalidCertificate(_) => Reason::PeerMalformed,
+            _ => Reason::Protocol,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_are_listed_in_order_of_their_numbers() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The way to the key: one connection per signer and identity, over which
+//! snapshots arrive and signatures are asked for.
+
+pub mod connector;
+pub mod link;
+pub mod pending;
+pub mod runtime;
+pub mod session;

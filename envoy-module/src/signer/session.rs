@@ -1,0 +1,149 @@
+//! One connection to the signer, and the loop that replaces it for ever.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::Channel;
+
+use super::connector;
+use super::link::Link;
+use crate::abi::{Level, log};
+use crate::identity::snapshot::Snapshot;
+use crate::proto::signer_client::SignerClient;
+use crate::proto::{IdentityUpdate, SignRequest, WatchRequest};
+use crate::stats::{self, Counter};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Connects, serves the link until the connection ends, and again; a connection
+/// that delivered an identity resets the pause between attempts.
+pub async fn keep_connected(link: Arc<Link>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut served = false;
+        let reason = serve(&link, &mut served).await;
+        if served {
+            pause = FIRST_PAUSE;
+        }
+        if link.lost(&reason) {
+            let (path, identity) = (link.signer.display(), &link.identity);
+            log(
+                Level::Warn,
+                &format!("no signer at {path} (identity {identity}): {reason}; reconnecting"),
+            );
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Returns why the connection is no more.
+async fn serve(link: &Link, served: &mut bool) -> String {
+    let channel = match connector::connect(&link.signer).await {
+        Ok(channel) => channel,
+        Err(reason) => return reason,
+    };
+    let (requests, outgoing) = unbounded_channel();
+    let ended = tokio::select! {
+        ended = collect_signatures(link, client(&channel), UnboundedReceiverStream::new(outgoing)) => ended,
+        ended = follow_identity(link, client(&channel), requests, served) => ended,
+    };
+    match ended {
+        Ok(never) => match never {},
+        Err(status) => reason(&status),
+    }
+}
+
+fn client(channel: &Channel) -> SignerClient<Channel> {
+    SignerClient::new(channel.clone())
+}
+
+fn reason(status: &tonic::Status) -> String {
+    match status.message() {
+        "" => connector::innermost(status),
+        message => message.to_owned(),
+    }
+}
+
+fn ended() -> tonic::Status {
+    tonic::Status::unavailable("the signer closed the connection")
+}
+
+/// RPC `SignStream`: hands every answer to whoever waits for it.
+async fn collect_signatures(
+    link: &Link,
+    mut client: SignerClient<Channel>,
+    outgoing: UnboundedReceiverStream<SignRequest>,
+) -> Result<Infallible, tonic::Status> {
+    // Resolves with the first answer at the latest: a server may hold its
+    // headers back until then.
+    let mut answers = client.sign_stream(outgoing).await?.into_inner();
+    while let Some(response) = answers.message().await? {
+        link.pending.answer(response);
+    }
+    Err(ended())
+}
+
+/// RPC `WatchIdentity`: takes or refuses every generation, and says so. The
+/// first update of a stream is never compared with what another process sent.
+async fn follow_identity(
+    link: &Link,
+    mut client: SignerClient<Channel>,
+    requests: UnboundedSender<SignRequest>,
+    served: &mut bool,
+) -> Result<Infallible, tonic::Status> {
+    let (acks, outgoing) = unbounded_channel();
+    let first = WatchRequest {
+        identity: link.identity.clone(),
+        ..WatchRequest::default()
+    };
+    acks.send(first).map_err(|_| ended())?;
+    let outgoing = UnboundedReceiverStream::new(outgoing);
+    let mut updates = client.watch_identity(outgoing).await?.into_inner();
+    while let Some(update) = updates.message().await? {
+        let acked_generation = update.generation;
+        let error = match take(link, update, &requests) {
+            Ok(()) => {
+                *served = true;
+                String::new()
+            }
+            Err(error) => error,
+        };
+        let ack = WatchRequest {
+            acked_generation,
+            error,
+            ..WatchRequest::default()
+        };
+        acks.send(ack).map_err(|_| ended())?;
+    }
+    Err(ended())
+}
+
+fn take(
+    link: &Link,
+    update: IdentityUpdate,
+    requests: &UnboundedSender<SignRequest>,
+) -> Result<(), String> {
+    let generation = update.generation;
+    let snapshot = Snapshot::parse(update).inspect_err(|error| {
+        stats::count(Counter::SnapshotRefused);
+        log(
+            Level::Error,
+            &format!("identity {}, generation {generation} refused: {error}", link.identity),
+        );
+    })?;
+    log(
+        Level::Info,
+        &format!(
+            "identity {}, generation {generation}: {}",
+            link.identity, snapshot.spiffe_id
+        ),
+    );
+    link.ready(Arc::new(snapshot), requests.clone());
+    stats::count(Counter::SnapshotTaken);
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! A connection whose handshake is under way: bytes between the kernel and the
+//! pool's steps.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::scratch;
+use crate::abi::{Io, TransportSocket};
+use crate::factory::{Factory, InFlight};
+use crate::failure::{Failure, Reason};
+use crate::handshake::mailbox::Mailbox;
+use crate::handshake::pool;
+use crate::handshake::step::{Established, Finished, Handshake, Outcome, Step};
+use crate::stats::Role;
+use crate::wake::target::Target;
+
+/// The most that is read ahead of a step. A flight is a few kilobytes.
+const MAX_INPUT: usize = 64 * 1024;
+
+pub struct Handshaking {
+    mailbox: Arc<Mailbox>,
+    turn: Turn,
+    /// What the kernel has not taken yet.
+    output: Vec<u8>,
+    deadline: Instant,
+    in_flight: Option<InFlight>,
+}
+
+/// Who has the connection.
+enum Turn {
+    /// Us: a step starts when there is input (a client's first one without).
+    Ours {
+        handshake: Option<Handshake>,
+        input: Vec<u8>,
+    },
+    /// The pool.
+    Away,
+}
+
+pub enum Progress {
+    Waiting,
+    Established(Box<Established>),
+    Failed(Failure),
+}
+
+impl Handshaking {
+    pub fn new(envoy: TransportSocket, factory: &Factory) -> Self {
+        let mailbox = Arc::new(Mailbox::new(Target::new(envoy)));
+        let deadline = Instant::now() + factory.config.handshake_timeout;
+        factory.deadlines.add(deadline, &mailbox);
+        Self {
+            mailbox,
+            turn: Turn::Ours {
+                handshake: None,
+                input: Vec::new(),
+            },
+            output: Vec::new(),
+            deadline,
+            in_flight: None,
+        }
+    }
+
+    /// Goes on from where the last call stopped, until the peer or the pool has
+    /// the next word.
+    pub fn advance(&mut self, envoy: TransportSocket, factory: &Arc<Factory>) -> Progress {
+        if let Some(Finished { output, outcome }) = self.mailbox.take() {
+            self.output.extend_from_slice(&output);
+            match outcome {
+                Outcome::Blocked { handshake, rest } => {
+                    let (handshake, input) = (Some(handshake), rest);
+                    self.turn = Turn::Ours { handshake, input };
+                }
+                Outcome::Established(established) => {
+                    let _ = self.flush(envoy);
+                    return Progress::Established(established);
+                }
+                Outcome::Failed(failure) => {
+                    self.send_alert(envoy);
+                    return Progress::Failed(failure);
+                }
+            }
+        }
+        self.exchange(envoy, factory)
+            .map_or_else(Progress::Failed, |()| Progress::Waiting)
+    }
+
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn exchange(&mut self, envoy: TransportSocket, factory: &Arc<Factory>) -> Result<(), Failure> {
+        if Instant::now() >= self.deadline {
+            let limit = factory.config.handshake_timeout.as_millis();
+            let detail = format!("the handshake was not done in {limit} ms");
+            return Err(Failure::new(Reason::Timeout, detail));
+        }
+        self.flush(envoy)?;
+        let Turn::Ours { handshake, input } = &mut self.turn else {
+            return Ok(());
+        };
+        let client_begins = handshake.is_none() && factory.config.role == Role::Client;
+        let arrived = receive(envoy, input)?;
+        if !arrived && !client_begins {
+            return Ok(());
+        }
+        let (handshake, input) = (handshake.take(), std::mem::take(input));
+        self.hand_over(envoy, factory, handshake, input)
+    }
+
+    /// From here to the step's result the connection is the pool's.
+    fn hand_over(
+        &mut self,
+        envoy: TransportSocket,
+        factory: &Arc<Factory>,
+        handshake: Option<Handshake>,
+        input: Vec<u8>,
+    ) -> Result<(), Failure> {
+        if self.in_flight.is_none() {
+            self.in_flight = Some(factory.admit()?);
+            self.mailbox.target().has_fd(envoy.fd());
+        }
+        self.turn = Turn::Away;
+        pool::submit(Step {
+            factory: factory.clone(),
+            mailbox: self.mailbox.clone(),
+            handshake,
+            input,
+            deadline: self.deadline,
+        });
+        Ok(())
+    }
+
+    fn flush(&mut self, envoy: TransportSocket) -> Result<(), Failure> {
+        while !self.output.is_empty() {
+            match envoy.io_write(&self.output) {
+                Io::Done(count) => drop(self.output.drain(..count)),
+                Io::Again => break,
+                Io::Failed => return Err(peer_closed()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Before the connection is closed: what is unread in the kernel's buffer
+    /// would turn the close into a reset, which discards the alert at the peer.
+    fn send_alert(&mut self, envoy: TransportSocket) {
+        if self.flush(envoy).is_ok() {
+            let mut unread = Vec::new();
+            let _ = receive(envoy, &mut unread);
+        }
+    }
+}
+
+impl Drop for Handshaking {
+    fn drop(&mut self) {
+        self.mailbox.close();
+        self.mailbox.target().detach();
+    }
+}
+
+/// Reads what there is, as edge-triggered events demand; whether that was
+/// anything.
+fn receive(envoy: TransportSocket, input: &mut Vec<u8>) -> Result<bool, Failure> {
+    let before = input.len();
+    let mut buffer = scratch::take();
+    let end = loop {
+        if input.len() >= MAX_INPUT {
+            break Ok(());
+        }
+        match envoy.io_read(&mut buffer) {
+            Io::Done(0) => break Err(peer_closed()),
+            Io::Done(count) => input.extend_from_slice(&buffer[..count]),
+            Io::Again => break Ok(()),
+            Io::Failed => break Err(peer_closed()),
+        }
+    };
+    scratch::give_back(buffer);
+    // The end of the stream counts once what came before it has been looked at:
+    // an alert, for example.
+    match end {
+        Err(failure) if input.len() == before => Err(failure),
+        _ => Ok(input.len() > before),
+    }
+}
+
+fn peer_closed() -> Failure {
+    let detail = "the peer closed the connection during the handshake";
+    Failure::new(Reason::PeerClosed, detail)
+}
