@@ -90,11 +90,11 @@ class _Parts:
             raise ConfigurationError("[identity] needs the sections [ca] and [signer]")
         channel = await self._stack.enter_async_context(unix_channel(self._settings.ca.socket))
         identity = self._identity(settings, channel)
-        self._stack.push_async_callback(identity.keyring.close)
+        self._stack.push_async_callback(identity.close)
         registry = IdentityRegistry([identity])
         signatures = Signatures(registry, self._token, self._executor)
         renewing = asyncio.create_task(identity.run())
-        self._stack.callback(renewing.cancel)
+        self._stack.push_async_callback(_cancelled, renewing)
         server = unix_server()
         server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
         await self._start(server, self._settings.signer.socket, 0o660)
@@ -151,6 +151,12 @@ class _Parts:
         await server.start()
         self._stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(socket))
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    # Waited for, because it cleans up with the token, which is closed next.
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _now() -> datetime:

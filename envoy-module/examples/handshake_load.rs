@@ -50,7 +50,11 @@ fn main() -> Result<(), Failure> {
         .collect();
     let mut total = Tally::default();
     for thread in threads {
-        total.add(thread.join().map_err(|_| "a connection's thread panicked")?);
+        total.add(
+            thread
+                .join()
+                .map_err(|_| "a connection's thread panicked")?,
+        );
     }
     total.report(begin.elapsed());
     Ok(())
@@ -145,7 +149,9 @@ impl Tally {
         let count = self.latencies.len();
         let percentile = |percent: usize| {
             let rank = (count * percent / 100).min(count.saturating_sub(1));
-            self.latencies.get(rank).map(|latency| latency.as_micros() as u64)
+            self.latencies
+                .get(rank)
+                .map(|latency| latency.as_micros() as u64)
         };
         let report = serde_json::json!({
             "handshakes": count,

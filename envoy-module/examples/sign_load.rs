@@ -54,14 +54,22 @@ async fn connect(socket: String) -> Result<Channel, tonic::transport::Error> {
         let socket = socket.clone();
         async { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
     });
-    Endpoint::from_static("http://signer.meshkey").connect_with_connector(connector).await
+    Endpoint::from_static("http://signer.meshkey")
+        .connect_with_connector(connector)
+        .await
 }
 
 async fn current_key(signer: &mut SignerClient<Channel>) -> Result<IdentityUpdate, Box<dyn Error>> {
     let (requests, stream) = mpsc::channel(1);
     requests.send(WatchRequest::default()).await?;
-    let mut updates = signer.watch_identity(ReceiverStream::new(stream)).await?.into_inner();
-    updates.message().await?.ok_or_else(|| "the signer has no identity".into())
+    let mut updates = signer
+        .watch_identity(ReceiverStream::new(stream))
+        .await?
+        .into_inner();
+    updates
+        .message()
+        .await?
+        .ok_or_else(|| "the signer has no identity".into())
 }
 
 /// Keeps `in_flight` requests unanswered for `duration`; returns each one's latency in µs.
@@ -72,7 +80,10 @@ async fn load(
     duration: Duration,
 ) -> Result<(Vec<u64>, Duration), Box<dyn Error>> {
     let (requests, stream) = mpsc::channel(in_flight);
-    let mut answers = signer.sign_stream(ReceiverStream::new(stream)).await?.into_inner();
+    let mut answers = signer
+        .sign_stream(ReceiverStream::new(stream))
+        .await?
+        .into_inner();
     let started = Instant::now();
     let mut sent: Vec<Instant> = Vec::new();
     let mut latencies = Vec::new();
@@ -81,7 +92,10 @@ async fn load(
         sent.push(Instant::now());
     }
     while started.elapsed() < duration {
-        let answer = answers.message().await?.ok_or("the signer ended the stream")?;
+        let answer = answers
+            .message()
+            .await?
+            .ok_or("the signer ended the stream")?;
         match answer.result {
             Some(Answer::Signature(_)) => {}
             other => return Err(format!("no signature: {other:?}").into()),

@@ -230,7 +230,22 @@ pub fn log_unguarded(level: Level, message: &str) {
                 (host.log)(level as c_int, Bytes::borrowing(line.as_bytes()));
             }
         },
-        _ => eprintln!("{line}"),
+        _ => log_to_stranger(level, &line),
+    }
+}
+
+/// To a host whose callbacks are not, or not all, what we know: logging is the
+/// one that has been the same in every version so far.
+fn log_to_stranger(level: Level, line: &str) {
+    match lookup("envoy_dynamic_module_callback_log") {
+        Ok(symbol) => {
+            // SAFETY: the signature of every version that exports the symbol.
+            unsafe {
+                let log: unsafe extern "C" fn(c_int, Bytes) = std::mem::transmute(symbol);
+                log(level as c_int, Bytes::borrowing(line.as_bytes()));
+            }
+        }
+        Err(_) => eprintln!("{line}"),
     }
 }
 
@@ -310,11 +325,7 @@ impl TransportSocket {
         let mut count = SLICES;
         let mut slices: [&[u8]; SLICES] = [&[]; SLICES];
         unsafe {
-            (host().transport_socket_write_buffer_get_slices)(
-                self.0,
-                raw.as_mut_ptr(),
-                &mut count,
-            );
+            (host().transport_socket_write_buffer_get_slices)(self.0, raw.as_mut_ptr(), &mut count);
             for (slice, raw) in slices.iter_mut().zip(&raw[..count.min(SLICES)]) {
                 *slice = raw.as_slice();
             }

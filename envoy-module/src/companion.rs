@@ -5,11 +5,15 @@
 //! Envoy starts the filters before the handshake; a `tcp_proxy` would dial its
 //! upstream for a peer that is about to be refused. This filter holds the chain
 //! until the handshake is done and the peer's identity is in filter state.
+//!
+//! Envoy's network RBAC decides when data arrives, which is too late for an
+//! upstream that speaks first: there the transport socket's own `peers` must say
+//! who is welcome.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-use crate::abi::{Alive, FilterStatus, NetworkFilter};
+use crate::abi::{Alive, FilterStatus, Level, NetworkFilter, log};
 use crate::peer::Peer;
 use crate::stats::{self, Anchored};
 
@@ -46,13 +50,15 @@ impl CompanionConfig {
 /// The transport socket's half: leaves the peer for the companion to pick up in
 /// its Connected event. `false`: there is no companion on this connection.
 pub fn announce(connection: u64, peer: Peer) -> bool {
-    EXPECTED.with(|expected| match expected.borrow_mut().get_mut(&connection) {
-        Some(slot) => {
-            *slot = Some(peer);
-            true
-        }
-        None => false,
-    })
+    EXPECTED.with(
+        |expected| match expected.borrow_mut().get_mut(&connection) {
+            Some(slot) => {
+                *slot = Some(peer);
+                true
+            }
+            None => false,
+        },
+    )
 }
 
 /// One connection's filter.
@@ -94,7 +100,8 @@ impl Companion {
             expected.get_mut(&self.connection).and_then(Option::take)
         });
         let Some(peer) = peer else {
-            // Another transport socket's connection: nobody vouches for it.
+            let detail = "meshkey_peer: a connection without a meshkey transport socket is closed";
+            log(Level::Warn, detail);
             self.envoy.close();
             return;
         };

@@ -127,9 +127,7 @@ fn alpn(protocols: Vec<String>) -> Result<Vec<Vec<u8>>, String> {
         .iter()
         .find(|name| name.is_empty() || name.len() > 255)
     {
-        Some(name) => Err(format!(
-            "alpn {name:?}: a protocol name has 1 to 255 bytes"
-        )),
+        Some(name) => Err(format!("alpn {name:?}: a protocol name has 1 to 255 bytes")),
         None => Ok(protocols.into_iter().map(String::into_bytes).collect()),
     }
 }
@@ -224,7 +222,11 @@ mod tests {
 
     #[test]
     fn a_cluster_without_exact_peers_is_rejected() {
-        for peers in ["{}", r#"{"spiffe_ids":[]}"#, r#"{"trust_domain":"demo.mesh"}"#] {
+        for peers in [
+            "{}",
+            r#"{"spiffe_ids":[]}"#,
+            r#"{"trust_domain":"demo.mesh"}"#,
+        ] {
             let json = format!(r#"{{"signer":"/s","peers":{peers}}}"#);
             assert!(client(&json).is_err(), "{peers}");
         }
@@ -237,8 +239,9 @@ mod tests {
             r#"{"signer":"/s","allow_any_workload":true,"peers":{"trust_domain":"demo.mesh"}}"#;
         assert!(client(json).unwrap().any_workload);
         assert!(server(json).is_err());
-        let exact =
-            format!(r#"{{"signer":"/s","allow_any_workload":true,"peers":{{"spiffe_ids":["{ID}"]}}}}"#);
+        let exact = format!(
+            r#"{{"signer":"/s","allow_any_workload":true,"peers":{{"spiffe_ids":["{ID}"]}}}}"#
+        );
         assert!(client(&exact).is_err());
     }
 
@@ -254,11 +257,26 @@ mod tests {
     fn mistakes_are_named() {
         let wrong = [
             (r#"{"signer":"s","peers":{"trust_domain":"a"}}"#, "absolute"),
-            (r#"{"signer":"/s","peers":{"trust_domain":"A"}}"#, "trust_domain"),
-            (r#"{"signer":"/s","sni":"a","peers":{"trust_domain":"a"}}"#, "sni"),
-            (r#"{"signer":"/s","alpn":[""],"peers":{"trust_domain":"a"}}"#, "alpn"),
-            (r#"{"signer":"/s","max_handshakes":0,"peers":{"trust_domain":"a"}}"#, "max_handshakes"),
-            (r#"{"signer":"/s","sigher":1,"peers":{"trust_domain":"a"}}"#, "sigher"),
+            (
+                r#"{"signer":"/s","peers":{"trust_domain":"A"}}"#,
+                "trust_domain",
+            ),
+            (
+                r#"{"signer":"/s","sni":"a","peers":{"trust_domain":"a"}}"#,
+                "sni",
+            ),
+            (
+                r#"{"signer":"/s","alpn":[""],"peers":{"trust_domain":"a"}}"#,
+                "alpn",
+            ),
+            (
+                r#"{"signer":"/s","max_handshakes":0,"peers":{"trust_domain":"a"}}"#,
+                "max_handshakes",
+            ),
+            (
+                r#"{"signer":"/s","sigher":1,"peers":{"trust_domain":"a"}}"#,
+                "sigher",
+            ),
             ("", "configuration"),
         ];
         for (json, word) in wrong {

@@ -49,6 +49,21 @@ impl Reason {
         Self::Internal,
     ];
 
+    /// Whether the fault is on this side, so that the peer's alert is
+    /// internal_error and not one about its certificate.
+    pub fn is_ours(self) -> bool {
+        matches!(
+            self,
+            Self::NoSigner
+                | Self::SignerRefused
+                | Self::SignerTimeout
+                | Self::IdentityExpired
+                | Self::TooMany
+                | Self::Timeout
+                | Self::Internal
+        )
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoPeerCertificate => "no_peer_certificate",

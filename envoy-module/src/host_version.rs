@@ -68,7 +68,9 @@ fn callbacks(elf: &File) -> io::Result<Vec<Vec<u8>>> {
         .map(|index| read(elf, at + index * size, 64))
         .collect::<io::Result<Vec<_>>>()?;
     let section = |index: u64| {
-        let found = usize::try_from(index).ok().and_then(|index| sections.get(index));
+        let found = usize::try_from(index)
+            .ok()
+            .and_then(|index| sections.get(index));
         found.ok_or_else(|| io::Error::other("no such section"))
     };
     let content = |section: &[u8]| {
@@ -114,5 +116,19 @@ mod tests {
     fn another_program_is_refused_with_the_versions_that_work() {
         let error = check().unwrap_err();
         assert!(error.contains("1.40.0"), "{error}");
+    }
+
+    #[test]
+    fn the_version_that_the_project_runs_is_supported() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy-config/ENVOY_VERSION");
+        let version = std::fs::read_to_string(path).unwrap();
+        assert!(SUPPORTED.iter().any(|(known, _)| *known == version.trim()));
+    }
+
+    #[test]
+    fn files_that_are_no_elf_are_errors() {
+        let source = File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+        assert!(fingerprint(&source).is_err());
+        assert!(fingerprint(&File::open("/dev/null").unwrap()).is_err());
     }
 }

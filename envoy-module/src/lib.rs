@@ -24,6 +24,8 @@ mod signer;
 mod socket;
 mod spiffe;
 mod stats;
+#[cfg(test)]
+mod testing;
 mod tls;
 mod wake;
 
@@ -88,8 +90,8 @@ fn configured<T>(result: Result<T, String>) -> *const c_void {
 
 /// Before the first configuration: is this an Envoy that we know?
 fn check_host() -> Result<(), String> {
-    abi::resolve_callbacks()?;
     host_version::check()?;
+    abi::resolve_callbacks()?;
     Ok(())
 }
 
@@ -148,7 +150,11 @@ unsafe extern "C" fn envoy_dynamic_module_on_transport_socket_factory_config_new
     guarded("factory_config_new", null(), || {
         // SAFETY: Envoy's buffers, during this call.
         let (name, json) = unsafe { (name.as_slice(), config.as_slice()) };
-        let role = if is_upstream { Role::Client } else { Role::Server };
+        let role = if is_upstream {
+            Role::Client
+        } else {
+            Role::Server
+        };
         let side = if is_upstream { "cluster" } else { "listener" };
         configured(check_host().and_then(|()| {
             if name != TRANSPORT_SOCKET.as_bytes() {
@@ -192,10 +198,12 @@ unsafe extern "C" fn envoy_dynamic_module_on_transport_socket_destroy(socket: *c
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_transport_socket_set_callbacks(
+unsafe extern "C" fn envoy_dynamic_module_on_transport_socket_set_callbacks(
     _envoy: *mut c_void,
-    _socket: *const c_void,
+    socket: *const c_void,
 ) {
+    // SAFETY: see above.
+    unsafe { with_socket("set_callbacks", socket, (), Socket::has_callbacks) }
 }
 
 #[unsafe(no_mangle)]
@@ -293,7 +301,9 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
                 Ok(FilterConfig::Companion { _config: config })
             } else if name == WAKER.as_bytes() {
                 let listener = WakerListener::new(envoy, json)?;
-                Ok(FilterConfig::Waker { _listener: listener })
+                Ok(FilterConfig::Waker {
+                    _listener: listener,
+                })
             } else {
                 let name = String::from_utf8_lossy(name);
                 Err(format!(
@@ -305,9 +315,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_network_filter_config_destroy(
-    config: *const c_void,
-) {
+unsafe extern "C" fn envoy_dynamic_module_on_network_filter_config_destroy(config: *const c_void) {
     // SAFETY: see above.
     unsafe { destroy::<FilterConfig>("network_filter_config_destroy", config) }
 }

@@ -34,8 +34,7 @@ impl FromStr for TrustDomain {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let allowed =
-            |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
         if text.is_empty() {
             return Err("an empty trust domain".to_owned());
         }

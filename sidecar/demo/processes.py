@@ -63,6 +63,21 @@ class Process:
         return self._child.pid
 
     @property
+    def cpu_seconds(self) -> float:
+        """User and system time since its start."""
+        # proc(5): fields 14 and 15 of stat; the name before them may hold spaces.
+        fields = (
+            Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        )
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def resident_mb(self) -> float:
+        """Resident memory in MB (10^6 bytes)."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+    @property
     def running(self) -> bool:
         return self._child.poll() is None
 

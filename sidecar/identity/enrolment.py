@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+
+import structlog
 
 from sidecar.ca.base import CertificateAuthority
 from sidecar.core.chain import CertificateChain, verified_chain
@@ -13,9 +16,12 @@ from sidecar.core.csr import build_csr
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.token_key import TokenPrivateKey
 from sidecar.core.trust import TrustBundle
-from sidecar.errors import CertificateRefused
+from sidecar.errors import CertificateRefused, MeshkeyError
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,17 @@ class Enrolment:
     async def run(self, now: Callable[[], datetime]) -> Enrolled:
         """Raises what the token or the authority raise, or `CertificateRefused`.
 
-        After a failure no key of this attempt is left on the token.
+        After a failure or a cancellation no key of this attempt is left on the token.
         """
         bundle = self._read_bundle()
         label = f"meshkey {self._spiffe_id}"
-        key = await self._executor.run(lambda: self._token.generate(label))
+        generating = asyncio.ensure_future(self._executor.run(lambda: self._token.generate(label)))
         try:
+            # Shielded: a thread that makes a key cannot be stopped, only waited for.
+            key = await asyncio.shield(generating)
             chain = await self._certify(key, bundle, now)
         except BaseException:
-            await self._executor.run(lambda: self._token.destroy(key.id))
+            await self._discard(generating)
             raise
         return Enrolled(key, chain, bundle)
 
@@ -73,6 +81,16 @@ class Enrolment:
             roots=bundle.roots,
             now=now(),
         )
+
+    async def _discard(self, generating: asyncio.Future[TokenKey]) -> None:
+        try:
+            key = await generating
+        except MeshkeyError:
+            return  # no key was made
+        try:
+            await self._executor.run(lambda: self._token.destroy(key.id))
+        except MeshkeyError as error:
+            log.error("key not destroyed", key_id=str(key.id), error=str(error))
 
     def _private(self, key: TokenKey) -> TokenPrivateKey:
         scheme = self._token.schemes[0]

@@ -94,6 +94,11 @@ class Identity:
             self.last_error = ""
             return self._publish(enrolled)
 
+    async def close(self) -> None:
+        """Destroys every key, after a renewal that is under way has cleaned up."""
+        async with self._renewing:
+            await self.keyring.close()
+
     async def _until_due(self) -> None:
         while (wait := self._until_renewal()) > 0:  # noqa: ASYNC110  # the clock has no event
             await asyncio.sleep(min(wait, _TICK))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -42,6 +43,8 @@ class Keyring:
         self._now = now
         self._handshake_timeout = handshake_timeout
         self._grants: dict[KeyId, KeyGrant] = {}
+        # No longer granted, and still on the token as far as is known.
+        self._doomed: set[KeyId] = set()
         self._retirements: set[asyncio.Task[None]] = set()
 
     def grant(self, key_id: KeyId) -> KeyGrant | None:
@@ -64,8 +67,7 @@ class Keyring:
         for task in list(self._retirements):
             task.cancel()
         await asyncio.gather(*self._retirements, return_exceptions=True)
-        for key_id in list(self._grants):
-            await self._destroy(key_id)
+        await self._destroy(*self._grants)
 
     async def _retire(self, grant: KeyGrant, replaced_by: int) -> None:
         lifetime_left = (grant.not_after - self._now()).total_seconds()
@@ -79,11 +81,16 @@ class Keyring:
             )
         await self._destroy(grant.key_id)
 
-    async def _destroy(self, key_id: KeyId) -> None:
-        self._grants.pop(key_id, None)
-        try:
-            await self._executor.run(lambda: self._token.destroy(key_id))
-        except MeshkeyError as error:
-            log.error("key not destroyed", key_id=str(key_id), error=str(error))
-        else:
-            log.info("key destroyed", key_id=str(key_id))
+    async def _destroy(self, *key_ids: KeyId) -> None:
+        for key_id in key_ids:
+            self._grants.pop(key_id, None)
+        # Together with those that could not be destroyed before.
+        self._doomed.update(key_ids)
+        for key_id in list(self._doomed):
+            try:
+                await self._executor.run(partial(self._token.destroy, key_id))
+            except MeshkeyError as error:
+                log.error("key not destroyed", key_id=str(key_id), error=str(error))
+            else:
+                self._doomed.discard(key_id)
+                log.info("key destroyed", key_id=str(key_id))

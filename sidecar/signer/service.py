@@ -62,6 +62,8 @@ class SignerService:
     async def _sign_stream(
         self, requests: AsyncIterator[DecodedRequest], context: _SignContext
     ) -> None:
+        # Not with the first answer: a client may wait for the call to be accepted.
+        await context.send_initial_metadata(())
         await SignStream(self._signatures).run(requests, context.write)
 
     async def _sign(self, request: DecodedRequest, _context: _SignContext) -> pb.SignResponse:

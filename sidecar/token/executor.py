@@ -9,7 +9,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from sidecar.errors import SignerBusy
+from sidecar.errors import SignerBusy, TokenUnavailable
 
 _T = TypeVar("_T")
 _Outcome = Any
@@ -32,6 +32,7 @@ class TokenExecutor:
         self._queue: SimpleQueue[tuple[_Work, _Done] | None] = SimpleQueue()
         self._finished: deque[tuple[_Done, _Outcome, BaseException | None]] = deque()
         self._notified = False
+        self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"token-{number}", daemon=True)
             for number in range(threads)
@@ -46,7 +47,10 @@ class TokenExecutor:
 
         Raises:
             SignerBusy: the backlog is full.
+            TokenUnavailable: the executor was closed.
         """
+        if self._closed:
+            raise TokenUnavailable("the token is closed: this process is stopping")
         if self._pending >= self._backlog:
             raise SignerBusy(f"{self._backlog} token operations are waiting; ask again")
         self._pending += 1
@@ -60,6 +64,7 @@ class TokenExecutor:
 
     def close(self) -> None:
         """Lets running work finish and ends the threads. Blocks until they have ended."""
+        self._closed = True
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:

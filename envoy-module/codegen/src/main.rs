@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [descriptors, out_dir] = arguments.as_slice() else {
         return Err("usage: meshkey-codegen <descriptor set> <output directory>".into());
     };
-    let descriptors = prost_types::FileDescriptorSet::decode(std::fs::read(descriptors)?.as_slice())?;
+    let descriptors =
+        prost_types::FileDescriptorSet::decode(std::fs::read(descriptors)?.as_slice())?;
     tonic_prost_build::configure()
         .build_transport(false)
         // The server side is for the crate's own tests.

@@ -62,9 +62,7 @@ fn next() -> Step {
             return step;
         }
         queue.idle += 1;
-        queue = FILLED
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner);
+        queue = FILLED.wait(queue).unwrap_or_else(PoisonError::into_inner);
         queue.idle -= 1;
     }
 }

@@ -38,7 +38,10 @@ pub struct Finished {
 
 pub enum Outcome {
     /// The peer's turn; `rest` is input that is not a whole record yet.
-    Blocked { handshake: Handshake, rest: Vec<u8> },
+    Blocked {
+        handshake: Handshake,
+        rest: Vec<u8>,
+    },
     Established(Box<Established>),
     Failed(Failure),
 }

@@ -103,5 +103,64 @@ fn check_chain(
 
 /// The checks of leaves speak of peers; here the leaf is ours.
 fn ours(failure: Failure) -> String {
-    failure.detail.replace("peer certificate", "our certificate")
+    failure
+        .detail
+        .replace("peer certificate", "our certificate")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proto::TrustBundle;
+    use crate::testing::certificates::{Authority, CLIENT, SERVER};
+    use crate::testing::signer::update;
+
+    fn changed(change: impl FnOnce(&mut IdentityUpdate)) -> Result<Snapshot, String> {
+        let ca = Authority::new();
+        let mut update = update(3, SERVER, &ca, &ca.workload(SERVER));
+        change(&mut update);
+        Snapshot::parse(update)
+    }
+
+    #[test]
+    fn a_whole_update_becomes_a_snapshot() {
+        let snapshot = changed(|_| {}).unwrap();
+        assert_eq!(snapshot.generation, 3);
+        assert_eq!(snapshot.spiffe_id.as_str(), SERVER);
+        assert_eq!(snapshot.schemes, [SignatureScheme::ECDSA_NISTP256_SHA256]);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        assert!(changed(|update| update.spiffe_id = CLIENT.to_owned()).is_err());
+        assert!(changed(|update| update.spiffe_id.clear()).is_err());
+        assert!(changed(|update| update.certificate_chain.clear()).is_err());
+        assert!(changed(|update| update.certificate_chain[0].truncate(99)).is_err());
+        assert!(changed(|update| update.certificate_chain.push(vec![0])).is_err());
+        assert!(changed(|update| update.trust_bundles.clear()).is_err());
+        assert!(changed(|update| update.trust_bundles[0].roots.clear()).is_err());
+        assert!(changed(|update| update.trust_bundles[0].roots[0].truncate(9)).is_err());
+        assert!(changed(|update| update.trust_bundles[0].trust_domain = "A".to_owned()).is_err());
+        assert!(changed(|update| update.key_id.clear()).is_err());
+        // RSA-PSS and P-384 with a P-256 key; nothing at all; no code point.
+        for schemes in [vec![0x0804, 0x0503], vec![], vec![0x1_0403]] {
+            assert!(changed(|update| update.schemes = schemes).is_err());
+        }
+        let empty = TrustBundle {
+            trust_domain: "other.mesh".to_owned(),
+            roots: Vec::new(),
+        };
+        assert!(changed(|update| update.trust_bundles.push(empty)).is_err());
+    }
+
+    #[test]
+    fn the_leaf_expires_with_its_last_second() {
+        let snapshot = changed(|update| update.not_after = 1000).unwrap();
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(snapshot.check_not_expired(at(1000)).is_ok());
+        let failure = snapshot.check_not_expired(at(1001)).unwrap_err();
+        assert_eq!(failure.reason, Reason::IdentityExpired);
+    }
 }

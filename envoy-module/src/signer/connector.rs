@@ -41,11 +41,9 @@ async fn open(signer: PathBuf) -> io::Result<TokioIo<UnixStream>> {
 fn abstract_name() -> io::Result<String> {
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("no random bytes"))?;
-    Ok(random
-        .iter()
-        .fold("\0meshkey-".to_owned(), |name, byte| {
-            name + &format!("{byte:02x}")
-        }))
+    Ok(random.iter().fold("\0meshkey-".to_owned(), |name, byte| {
+        name + &format!("{byte:02x}")
+    }))
 }
 
 /// tonic's own text is "transport error"; what happened is at the end of the

@@ -51,6 +51,11 @@ impl Pending {
         }
     }
 
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, SyncSender<Outcome>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -133,7 +133,10 @@ fn take(
         stats::count(Counter::SnapshotRefused);
         log(
             Level::Error,
-            &format!("identity {}, generation {generation} refused: {error}", link.identity),
+            &format!(
+                "identity {}, generation {generation} refused: {error}",
+                link.identity
+            ),
         );
     })?;
     log(

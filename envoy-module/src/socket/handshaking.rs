@@ -14,6 +14,9 @@ use crate::handshake::step::{Established, Finished, Handshake, Outcome, Step};
 use crate::stats::Role;
 use crate::wake::target::Target;
 
+/// internal_error, unprotected, as a server may answer a ClientHello
+/// (RFC 8446 6.2).
+const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 /// The most that is read ahead of a step. A flight is a few kilobytes.
 const MAX_INPUT: usize = 64 * 1024;
 
@@ -22,6 +25,8 @@ pub struct Handshaking {
     turn: Turn,
     /// What the kernel has not taken yet.
     output: Vec<u8>,
+    /// The peer has heard from us: alerts are rustls' business.
+    spoken: bool,
     deadline: Instant,
     in_flight: Option<InFlight>,
 }
@@ -55,6 +60,7 @@ impl Handshaking {
                 input: Vec::new(),
             },
             output: Vec::new(),
+            spoken: false,
             deadline,
             in_flight: None,
         }
@@ -75,13 +81,18 @@ impl Handshaking {
                     return Progress::Established(established);
                 }
                 Outcome::Failed(failure) => {
-                    self.send_alert(envoy);
-                    return Progress::Failed(failure);
+                    return self.fail(envoy, factory.config.role, failure);
                 }
             }
         }
-        self.exchange(envoy, factory)
-            .map_or_else(Progress::Failed, |()| Progress::Waiting)
+        match self.exchange(envoy, factory) {
+            Ok(()) => Progress::Waiting,
+            Err(failure) => self.fail(envoy, factory.config.role, failure),
+        }
+    }
+
+    pub fn has_fd(&self, fd: std::os::fd::RawFd) {
+        self.mailbox.target().has_fd(fd);
     }
 
     pub fn take_output(&mut self) -> Vec<u8> {
@@ -117,7 +128,7 @@ impl Handshaking {
     ) -> Result<(), Failure> {
         if self.in_flight.is_none() {
             self.in_flight = Some(factory.admit()?);
-            self.mailbox.target().has_fd(envoy.fd());
+            self.has_fd(envoy.fd());
         }
         self.turn = Turn::Away;
         pool::submit(Step {
@@ -133,7 +144,10 @@ impl Handshaking {
     fn flush(&mut self, envoy: TransportSocket) -> Result<(), Failure> {
         while !self.output.is_empty() {
             match envoy.io_write(&self.output) {
-                Io::Done(count) => drop(self.output.drain(..count)),
+                Io::Done(count) => {
+                    self.output.drain(..count);
+                    self.spoken = true;
+                }
                 Io::Again => break,
                 Io::Failed => return Err(peer_closed()),
             }
@@ -141,13 +155,18 @@ impl Handshaking {
         Ok(())
     }
 
-    /// Before the connection is closed: what is unread in the kernel's buffer
-    /// would turn the close into a reset, which discards the alert at the peer.
-    fn send_alert(&mut self, envoy: TransportSocket) {
-        if self.flush(envoy).is_ok() {
-            let mut unread = Vec::new();
-            let _ = receive(envoy, &mut unread);
+    /// Tells the peer, as far as that is possible without waiting.
+    fn fail(&mut self, envoy: TransportSocket, role: Role, failure: Failure) -> Progress {
+        if role == Role::Server && failure.reason.is_ours() && !self.spoken {
+            // Instead of a flight that ends before its CertificateVerify.
+            self.output = INTERNAL_ERROR.to_vec();
         }
+        if self.flush(envoy).is_ok() {
+            // What is unread in the kernel's buffer would turn the close into a
+            // reset, which discards the alert at the peer.
+            let _ = receive(envoy, &mut Vec::new());
+        }
+        Progress::Failed(failure)
     }
 }
 

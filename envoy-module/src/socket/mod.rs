@@ -51,11 +51,16 @@ impl Socket {
         }
     }
 
+    /// From now on there is a descriptor to read, write and be woken by.
+    pub fn has_callbacks(&self) {
+        if let State::Handshaking(handshaking) = &*self.state.borrow() {
+            handshaking.has_fd(self.envoy.fd());
+        }
+    }
+
     /// The transport connection is there: a client speaks first.
     pub fn connected(&self) {
-        if self.factory.config.role == Role::Client
-            && self.handshake() == Some(IoResult::close())
-        {
+        if self.factory.config.role == Role::Client && self.handshake() == Some(IoResult::close()) {
             // Envoy closes in `do_read` and `do_write` only.
             self.envoy.set_is_readable();
         }
@@ -134,9 +139,7 @@ impl Socket {
                 return Some(IoResult::keep_open(0));
             };
             match &mut *state {
-                State::Handshaking(handshaking) => {
-                    handshaking.advance(self.envoy, &self.factory)
-                }
+                State::Handshaking(handshaking) => handshaking.advance(self.envoy, &self.factory),
                 State::Established(_) => return None,
                 State::Over => return Some(IoResult::close()),
             }

@@ -21,7 +21,9 @@ pub fn take() -> Vec<u8> {
 }
 
 pub fn give_back(buffer: Vec<u8>) {
-    drop(ManuallyDrop::into_inner(INPUT.replace(ManuallyDrop::new(buffer))));
+    drop(ManuallyDrop::into_inner(
+        INPUT.replace(ManuallyDrop::new(buffer)),
+    ));
 }
 
 /// An empty vector that has room already.
@@ -31,5 +33,7 @@ pub fn take_output() -> Vec<u8> {
 
 pub fn give_back_output(mut buffer: Vec<u8>) {
     buffer.clear();
-    drop(ManuallyDrop::into_inner(OUTPUT.replace(ManuallyDrop::new(buffer))));
+    drop(ManuallyDrop::into_inner(
+        OUTPUT.replace(ManuallyDrop::new(buffer)),
+    ));
 }

@@ -57,12 +57,15 @@ impl Leaf {
             }
             Ok(_) => {}
             Err(error) => {
-                return Err(malformed(&format!("has malformed basic constraints: {error}")));
+                return Err(malformed(&format!(
+                    "has malformed basic constraints: {error}"
+                )));
             }
         }
         match certificate.get_extension::<KeyUsage>() {
             Ok(Some((_, KeyUsage(usages))))
-                if usages.contains(KeyUsages::KeyCertSign) || usages.contains(KeyUsages::CRLSign) =>
+                if usages.contains(KeyUsages::KeyCertSign)
+                    || usages.contains(KeyUsages::CRLSign) =>
             {
                 usage("peer certificate may sign certificates or CRLs, a leaf must not")
             }

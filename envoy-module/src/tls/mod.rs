@@ -7,3 +7,6 @@ pub mod matcher;
 pub mod remote_key;
 pub mod session;
 pub mod verifiers;
+
+#[cfg(test)]
+mod tests;

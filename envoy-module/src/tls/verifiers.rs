@@ -88,7 +88,10 @@ fn chain_failure(peer: &SpiffeId, error: &webpki::Error) -> Failure {
                 format!("is not valid for another {early} s"),
             )
         }
-        Chain::UnknownIssuer => (Reason::PeerIssuer, "has an unknown issuer".to_owned()),
+        // The second: a root of the same name, but not this key's.
+        Chain::UnknownIssuer | Chain::InvalidSignatureForPublicKey => {
+            (Reason::PeerIssuer, "has an unknown issuer".to_owned())
+        }
         Chain::RequiredEkuNotFoundContext(_) => (
             Reason::PeerUsage,
             "lacks the extended key usage for its side".to_owned(),
@@ -186,5 +189,182 @@ impl ServerCertVerifier for ServerVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+
+    use super::*;
+    use crate::testing::certificates::{Authority, CLIENT, Certified, DOMAIN, SERVER};
+
+    const OTHER: &str = "spiffe://other.mesh/a";
+
+    fn verifier(bundles: &[(&str, &Authority)], expected: PeerMatcher) -> PeerVerifier {
+        let roots = bundles
+            .iter()
+            .map(|(domain, ca)| (*domain, [ca.root.as_ref()]));
+        PeerVerifier {
+            bundles: Arc::new(TrustBundles::parse(roots).unwrap()),
+            expected,
+            algorithms: rustls::crypto::aws_lc_rs::default_provider()
+                .signature_verification_algorithms,
+        }
+    }
+
+    fn any_of(domain: &str) -> PeerMatcher {
+        PeerMatcher::AnyOf(domain.parse().unwrap())
+    }
+
+    fn check(verifier: &PeerVerifier, peer: &Certified) -> Result<SpiffeId, Failure> {
+        let (leaf, intermediates) = peer.chain.split_first().unwrap();
+        verifier.verify(
+            leaf,
+            intermediates,
+            UnixTime::now(),
+            KeyUsage::client_auth(),
+        )
+    }
+
+    fn refused(ca: &Authority, peer: &Certified) -> Failure {
+        check(&verifier(&[(DOMAIN, ca)], any_of(DOMAIN)), peer).unwrap_err()
+    }
+
+    #[test]
+    fn a_workload_of_the_trust_domain_is_accepted() {
+        let ca = Authority::new();
+        let verifier = verifier(&[(DOMAIN, &ca)], any_of(DOMAIN));
+        let peer = check(&verifier, &ca.workload(CLIENT)).unwrap();
+        assert_eq!(peer.as_str(), CLIENT);
+    }
+
+    #[test]
+    fn another_workload_than_the_expected_one_is_refused() {
+        let ca = Authority::new();
+        let expected = PeerMatcher::Exactly(vec![SERVER.parse().unwrap()]);
+        let verifier = verifier(&[(DOMAIN, &ca)], expected);
+        let failure = check(&verifier, &ca.workload(CLIENT)).unwrap_err();
+        assert_eq!(failure.reason, Reason::PeerUnexpected);
+        let detail = format!("peer {CLIENT} is not among the expected peers");
+        assert_eq!(failure.detail, detail);
+    }
+
+    #[test]
+    fn exactly_one_uri_san_is_required() {
+        let ca = Authority::new();
+        for uris in [&[][..], &[CLIENT, SERVER], &["https://demo.mesh/a"]] {
+            let failure = refused(&ca, &ca.leaf(uris, |_| {}));
+            assert_eq!(failure.reason, Reason::PeerIdentity, "{failure}");
+        }
+        let failure = refused(&ca, &ca.leaf(&[CLIENT, SERVER], |_| {}));
+        assert_eq!(
+            failure.detail,
+            "peer certificate has 2 URI SANs, exactly one SPIFFE ID is required"
+        );
+    }
+
+    #[test]
+    fn dns_names_beside_the_spiffe_id_do_no_harm() {
+        let ca = Authority::new();
+        let peer = ca.leaf(&[CLIENT], |params| {
+            let name = rcgen::SanType::DnsName("client.demo".try_into().unwrap());
+            params.subject_alt_names.push(name);
+        });
+        assert!(check(&verifier(&[(DOMAIN, &ca)], any_of(DOMAIN)), &peer).is_ok());
+    }
+
+    #[test]
+    fn a_ca_certificate_is_no_leaf() {
+        let ca = Authority::new();
+        let peer = ca.leaf(&[CLIENT], |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        });
+        assert_eq!(refused(&ca, &peer).reason, Reason::PeerUsage);
+        for usage in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
+            let peer = ca.leaf(&[CLIENT], |params| params.key_usages.push(usage));
+            assert_eq!(refused(&ca, &peer).reason, Reason::PeerUsage);
+        }
+    }
+
+    #[test]
+    fn the_extended_key_usage_must_fit_the_side() {
+        let ca = Authority::new();
+        let peer = ca.leaf(&[CLIENT], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        });
+        assert_eq!(refused(&ca, &peer).reason, Reason::PeerUsage);
+        let verifier = verifier(&[(DOMAIN, &ca)], any_of(DOMAIN));
+        let now = UnixTime::now();
+        let leaf = &peer.chain[0];
+        assert!(
+            verifier
+                .verify(leaf, &[], now, KeyUsage::server_auth())
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn an_expired_or_early_certificate_is_refused() {
+        let ca = Authority::new();
+        let now = SystemTime::now();
+        let expired = ca.leaf(&[CLIENT], |params| {
+            params.not_after = (now - Duration::from_secs(30)).into();
+        });
+        let failure = refused(&ca, &expired);
+        assert_eq!(failure.reason, Reason::PeerExpired);
+        assert!(failure.detail.contains("expired 3"), "{failure}");
+        let early = ca.leaf(&[CLIENT], |params| {
+            params.not_before = (now + Duration::from_secs(60)).into();
+        });
+        assert_eq!(refused(&ca, &early).reason, Reason::PeerExpired);
+    }
+
+    #[test]
+    fn the_issuer_must_be_a_root_of_the_peers_own_trust_domain() {
+        let (ca, other) = (Authority::new(), Authority::new());
+        let failure = refused(&ca, &other.workload(CLIENT));
+        assert_eq!(failure.reason, Reason::PeerIssuer);
+        assert!(failure.detail.contains("unknown issuer"), "{failure}");
+        assert_eq!(refused(&ca, &ca.workload(OTHER)).reason, Reason::PeerIssuer);
+        // Both domains are trusted, each for itself alone.
+        let both = verifier(
+            &[(DOMAIN, &ca), ("other.mesh", &other)],
+            any_of("other.mesh"),
+        );
+        let failure = check(&both, &ca.workload(OTHER)).unwrap_err();
+        assert_eq!(failure.reason, Reason::PeerIssuer);
+        assert!(check(&both, &other.workload(OTHER)).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_certificate_panics(der in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let peer = CertificateDer::from(der);
+            if let Ok(leaf) = Leaf::parse(&peer) {
+                let _ = (leaf.check_is_leaf(), leaf.spiffe_id(), leaf.usable_schemes());
+            }
+        }
+
+        #[test]
+        fn no_damaged_certificate_is_accepted(at in 0usize..400, bit in 0u8..8) {
+            static CA: std::sync::LazyLock<(Authority, Certified)> =
+                std::sync::LazyLock::new(|| {
+                    let ca = Authority::new();
+                    let peer = ca.workload(CLIENT);
+                    (ca, peer)
+                });
+            let (ca, peer) = &*CA;
+            let mut der = peer.chain[0].to_vec();
+            let at = at % der.len();
+            der[at] ^= 1 << bit;
+            let damaged = CertificateDer::from(der);
+            let verifier = verifier(&[(DOMAIN, ca)], any_of(DOMAIN));
+            let now = UnixTime::now();
+            let checked = verifier.verify(&damaged, &[], now, KeyUsage::client_auth());
+            proptest::prop_assert!(checked.is_err());
+        }
     }
 }

@@ -50,7 +50,10 @@ impl WakerFilter {
         if self.worker.attach(self.envoy.0 as usize, scheduler) {
             self.attached.store(true, Ordering::Relaxed);
             let index = self.envoy.worker_index();
-            log(Level::Info, &format!("worker {index} is woken by meshkey_waker"));
+            log(
+                Level::Info,
+                &format!("worker {index} is woken by meshkey_waker"),
+            );
         } else {
             self.envoy.close();
         }
