@@ -36,7 +36,8 @@ lint: setup ## Formatting, types, import directions
 
 .PHONY: bench
 bench: setup benchmarks/raw_token ## Rates, as ratios within one run, into benchmarks/results.json
-	@$(PYTHON) -m benchmarks
+	@$(CARGO) build --release --locked --quiet --examples
+	@$(PYTHON) -m benchmarks $(BENCH)
 
 benchmarks/raw_token: benchmarks/raw_token.c
 	@cc -O2 -Wall -Wextra -Werror -o $@ $< -ldl -lpthread

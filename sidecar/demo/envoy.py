@@ -48,6 +48,8 @@ class Envoy(Process):
                 *("--concurrency", str(concurrency)),
                 # Several Envoys share this machine.
                 "--disable-hot-restart",
+                # Access logs for readers who do not want to wait for them.
+                *("--file-flush-interval-msec", "100"),
             ],
             directory / "envoy.log",
             {"ENVOY_DYNAMIC_MODULES_SEARCH_PATH": str(MODULE_DIRECTORY)},

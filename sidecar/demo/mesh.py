@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from sidecar.demo.application import Application
 from sidecar.demo.credentials import FileCredentials
@@ -17,6 +19,7 @@ from sidecar.demo.softhsm import SoftHsmStore
 TRUST_DOMAIN = "demo.mesh"
 CLIENT = f"spiffe://{TRUST_DOMAIN}/ns/demo/sa/client"
 SERVER = f"spiffe://{TRUST_DOMAIN}/ns/demo/sa/server"
+_APPLICATION_ROUTE = r"route: \{cluster: app[^}]*\}"
 
 
 class Mesh:
@@ -73,22 +76,34 @@ class Mesh:
         return self._stack.enter_context(Application())
 
     def start_envoy(
-        self, name: str, bootstrap: str, *, concurrency: int = 1, **values: object
+        self,
+        name: str,
+        bootstrap: str,
+        *,
+        concurrency: int = 1,
+        answer_itself: bool = False,
+        **values: object,
     ) -> Envoy:
-        """An Envoy with `envoy-config/<bootstrap>`; returns once it is live."""
+        """An Envoy with `envoy-config/<bootstrap>`; returns once it is live.
+
+        With `answer_itself` it answers requests with an empty 200 instead of asking the
+        application, for measuring what Envoy itself costs.
+        """
         text = (BOOTSTRAPS / bootstrap).read_text(encoding="utf-8")
+        if answer_itself:
+            text = re.sub(_APPLICATION_ROUTE, "direct_response: {status: 200}", text)
         envoy = self._stack.enter_context(
             Envoy(name, text, values, self.directory / f"envoy-{name}", concurrency=concurrency)
         )
         envoy.ready()
         return envoy
 
-    def start_server_envoy(self, sidecar: Sidecar, app_port: int, *, concurrency: int = 1) -> Envoy:
+    def start_server_envoy(self, sidecar: Sidecar, app_port: int, **options: Any) -> Envoy:
         """envoy-config/server.yaml; only the demo's client may call."""
         return self.start_envoy(
             "server",
             "server.yaml",
-            concurrency=concurrency,
+            **options,
             SIGNER_SOCKET=sidecar.socket,
             TRUST_DOMAIN=TRUST_DOMAIN,
             ALLOWED_PEER=CLIENT,
@@ -110,11 +125,14 @@ class Mesh:
             REQUESTS_PER_CONNECTION=requests_per_connection,
         )
 
-    def start_native_envoy(self, credentials: FileCredentials, app_port: int) -> Envoy:
+    def start_native_envoy(
+        self, credentials: FileCredentials, app_port: int, **options: Any
+    ) -> Envoy:
         """envoy-config/server-native.yaml: Envoy's own TLS, its key in its memory."""
         return self.start_envoy(
             "native",
             "server-native.yaml",
+            **options,
             PEER=CLIENT,
             LISTEN_PORT=0,
             APP_PORT=app_port,
