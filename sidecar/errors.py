@@ -80,4 +80,4 @@ class UnknownIdentity(MeshkeyError):
 
 
 class StartFailed(MeshkeyError):
-    """The process could not start. It exits with 70."""
+    """The process could not start. It exits with 69."""

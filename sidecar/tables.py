@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.token.base import TokenKey
@@ -74,7 +75,8 @@ def _show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
     Console().print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
     if isinstance(value, list):
-        return ", ".join(f"{item['acked_generation']} {item['error']}".strip() for item in value)
-    return str(value)
+        value = ", ".join(f"{item['acked_generation']} {item['error']}".strip() for item in value)
+    # Labels and subscribers' errors come from outside: no markup, nothing for the terminal.
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)))

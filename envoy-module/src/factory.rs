@@ -67,15 +67,13 @@ impl Factory {
 
     /// A place among the handshakes in flight.
     pub fn admit(self: &Arc<Self>) -> Result<InFlight, Failure> {
-        let place = InFlight(self.clone());
-        stats::raise(Gauge::InFlight);
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.config.max_handshakes {
-            return Ok(place);
+        let most = self.config.max_handshakes;
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < most {
+            stats::raise(Gauge::InFlight);
+            return Ok(InFlight(self.clone()));
         }
-        let detail = format!(
-            "too many handshakes in flight (max_handshakes: {})",
-            self.config.max_handshakes
-        );
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let detail = format!("too many handshakes in flight (max_handshakes: {most})");
         Err(Failure::new(Reason::TooMany, detail))
     }
 }

@@ -25,6 +25,12 @@ impl SpiffeId {
         &self.domain
     }
 
+    /// A trust domain's own ID has no path; no workload has that one
+    /// (X509-SVID 2).
+    pub fn has_path(&self) -> bool {
+        self.text.len() > "spiffe://".len() + self.domain.0.len()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -117,6 +123,9 @@ mod tests {
         let id: SpiffeId = "spiffe://demo.mesh/ns/demo/sa/client".parse().unwrap();
         assert_eq!(id.trust_domain().to_string(), "demo.mesh");
         assert_eq!(id.as_str(), "spiffe://demo.mesh/ns/demo/sa/client");
+        assert!(id.has_path());
+        let domain: SpiffeId = "spiffe://demo.mesh".parse().unwrap();
+        assert!(!domain.has_path());
     }
 
     #[test]

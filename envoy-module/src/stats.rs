@@ -2,7 +2,7 @@
 //!
 //! Envoy hands out counters and gauges to a network filter's configuration
 //! only, so `meshkey_peer` and `meshkey_waker` are where they are anchored
-//! (docs/adr/0004). Values gathered while nothing is anchored are published as
+//! (docs/adr/0014). Values gathered while nothing is anchored are published as
 //! soon as something is.
 
 use std::sync::atomic::{AtomicU64, Ordering};

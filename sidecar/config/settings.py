@@ -22,7 +22,9 @@ class TokenSettings:
     """[token]: the PKCS#11 token that holds the keys."""
 
     label: str = _setting(text, "label of the token")
-    pin_file: Path = _setting(path, "file with the user PIN, mode 0400, owned by the sidecar")
+    pin_file: Path = _setting(
+        path, "file with the user PIN, mode 0400, owned by the sidecar's user"
+    )
     module: Path = _setting(
         path, "the PKCS#11 module", default=Path("/usr/lib/softhsm/libsofthsm2.so")
     )
@@ -66,11 +68,7 @@ class SignerSettings:
 class AdminSettings:
     """[admin]: status and commands."""
 
-    socket: Path = _setting(
-        socket_path,
-        "Unix socket that it is served on, mode 0600",
-        default=Path("/run/meshkey/admin"),
-    )
+    socket: Path = _setting(socket_path, "Unix socket that it is served on, mode 0600")
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,9 @@ class IssuerSettings:
     """[issuer]: the local CA, for evaluation."""
 
     socket: Path = _setting(socket_path, "Unix socket that it is served on, mode 0660")
-    trust_domain: str = _setting(lambda v: trust_domain(text(v)), "the one it signs for")
+    trust_domain: str = _setting(
+        lambda v: trust_domain(text(v)), "the trust domain that it signs for"
+    )
     root_file: Path = _setting(path, "where it writes its root certificate, PEM")
     longest: timedelta = _setting(
         duration, "longest lifetime that it gives", default=timedelta(hours=24)

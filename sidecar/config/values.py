@@ -24,7 +24,7 @@ def text(value: Any) -> str:
 def path(value: Any) -> Path:
     """An absolute path; whether anything is there is not asked."""
     parsed = Path(text(value))
-    if not parsed.is_absolute():
+    if not parsed.is_absolute() or "\0" in str(parsed):
         raise ValueError("an absolute path is needed")
     return parsed
 
@@ -75,6 +75,6 @@ def sides(value: Any) -> frozenset[Side]:
     """A list of sides; in the environment, separated by commas."""
     names = value.split(",") if isinstance(value, str) else value
     known = {side.name.lower(): side for side in Side}
-    if not isinstance(names, list) or not names or not {*names} <= {*known}:
+    if not isinstance(names, list) or not names or any(name not in [*known] for name in names):
         raise ValueError('a list of "server", "client" or both is needed')
     return frozenset(known[name] for name in names)

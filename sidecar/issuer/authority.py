@@ -13,7 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidecar.core.csr import Csr, parse_csr
 from sidecar.core.token_key import TokenPrivateKey
-from sidecar.errors import CsrRefused
+from sidecar.core.unreadable import UNREADABLE
+from sidecar.errors import CsrRefused, StartFailed
 from sidecar.token.base import Token, TokenKey
 
 _ROOT_LIFETIME = timedelta(days=365)
@@ -85,12 +86,14 @@ def open_issuer(token: Token, trust_domain: str, root_file: Path, now: datetime)
 
     The root is taken up only if its key is on the token; otherwise a new CA is founded and
     the file replaced. Blocks on the token.
+
+    Raises:
+        StartFailed: the file cannot be read or written, or holds something else.
     """
     label = f"meshkey CA {trust_domain}"
     held = token.keys()
     keys = [key for key in held if key.label == label]
-    if root_file.exists():
-        root = x509.load_pem_x509_certificate(root_file.read_bytes())
+    if root := _read(root_file):
         for key in keys:
             if key.public_key == root.public_key() and now < root.not_valid_after_utc:
                 return LocalIssuer(token, key, root, trust_domain)
@@ -142,8 +145,24 @@ def _key_usage(*, digital_signature: bool = False, key_cert_sign: bool = False) 
     )
 
 
+def _read(path: Path) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StartFailed(f"root file {path}: {error.strerror}") from error
+    except UNREADABLE as error:
+        raise StartFailed(f"root file {path} holds no certificate; move it away") from error
+
+
 def _write(path: Path, content: bytes) -> None:
     # Readers see the old file or the new one, never half of it.
     unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(content)
+        # Public, and the sidecars that trust it run as users of their own.
+        unfinished.chmod(0o644)
+        unfinished.replace(path)
+    except OSError as error:
+        raise StartFailed(f"root file {path}: {error.strerror}") from error

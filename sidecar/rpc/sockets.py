@@ -65,7 +65,11 @@ def _make_way(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
-        except OSError:
+        except ConnectionRefusedError:
             path.unlink()
+        except OSError as error:
+            raise StartFailed(
+                f"socket {path} is there and cannot be asked: {error.strerror}"
+            ) from error
         else:
             raise StartFailed(f"another process serves {path}; stop it first")

@@ -5,13 +5,14 @@
 //! held across it, and hooks that find the state borrowed leave a note instead.
 
 mod handshaking;
+mod report;
 mod scratch;
 mod traffic;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
-use crate::abi::{ConnectionEvent, IoResult, Level, TransportSocket, log};
+use crate::abi::{ConnectionEvent, IoResult, TransportSocket};
 use crate::companion;
 use crate::factory::Factory;
 use crate::failure::{Failure, Reason};
@@ -198,25 +199,22 @@ impl Socket {
         let Ok(mut state) = self.state.try_borrow_mut() else {
             return IoResult::keep_open(0);
         };
-        match &mut *state {
+        let result = match &mut *state {
             State::Established(traffic) => act(traffic, self.envoy),
             State::Handshaking(_) => IoResult::keep_open(0),
             State::Over => IoResult::close(),
+        };
+        if self.closed.get() {
+            // In a callback of `act`, which had the state.
+            *state = State::Over;
         }
+        result
     }
 
     fn fail(&self, failure: Failure) {
         let role = self.factory.config.role;
         stats::count(Counter::HandshakeFailed(role, failure.reason));
-        // Port scanners and TCP health checks are no news.
-        let level = match failure.reason {
-            Reason::PeerClosed => Level::Info,
-            _ => Level::Warn,
-        };
-        log(
-            level,
-            &format!("{} handshake failed: {failure}", role.as_str()),
-        );
+        report::failed(role, &failure);
         let _ = self.failure.set(failure);
         *self.state.borrow_mut() = State::Over;
     }

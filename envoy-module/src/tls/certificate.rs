@@ -36,9 +36,13 @@ impl Leaf {
             .collect();
         let identity = |detail: String| Failure::new(Reason::PeerIdentity, detail);
         match uris.as_slice() {
-            [uri] => uri
-                .parse()
-                .map_err(|reason| identity(format!("peer certificate: {reason}"))),
+            [uri] => match uri.parse::<SpiffeId>() {
+                Ok(id) if id.has_path() => Ok(id),
+                Ok(id) => Err(identity(format!(
+                    "peer certificate: {id} is a trust domain, not a workload"
+                ))),
+                Err(reason) => Err(identity(format!("peer certificate: {reason}"))),
+            },
             uris => Err(identity(format!(
                 "peer certificate has {} URI SANs, exactly one SPIFFE ID is required",
                 uris.len()

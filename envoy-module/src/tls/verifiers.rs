@@ -255,7 +255,12 @@ mod tests {
     #[test]
     fn exactly_one_uri_san_is_required() {
         let ca = Authority::new();
-        for uris in [&[][..], &[CLIENT, SERVER], &["https://demo.mesh/a"]] {
+        for uris in [
+            &[][..],
+            &[CLIENT, SERVER],
+            &["https://demo.mesh/a"],
+            &["spiffe://demo.mesh"],
+        ] {
             let failure = refused(&ca, &ca.leaf(uris, |_| {}));
             assert_eq!(failure.reason, Reason::PeerIdentity, "{failure}");
         }

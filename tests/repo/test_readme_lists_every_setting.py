@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sidecar.config.settings import SECTIONS
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def settings_table() -> Iterator[str]:
+    yield "| setting | default | what |"
+    yield "|---|---|---|"
+    for section, kind in SECTIONS.items():
+        for item in fields(kind):
+            yield f"| `{section}.{item.name}` | {_default(item)} | {item.metadata['help']} |"
+
+
+def _default(item: Field[Any]) -> str:
+    match item.default:
+        case value if value is MISSING:
+            return "required"
+        case timedelta() as duration:
+            minutes = int(duration.total_seconds() // 60)
+            return f'`"{minutes}m"`' if minutes < 60 else f'`"{minutes // 60}h"`'
+        case frozenset() as sides:
+            return f"`{sorted(side.name.lower() for side in sides)}`".replace("'", '"')
+        case value:
+            return f"`{value}`"
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    assert "\n".join(settings_table()) in README.read_text(encoding="utf-8")
