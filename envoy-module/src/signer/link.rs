@@ -53,6 +53,33 @@ struct Ready {
     requests: UnboundedSender<SignRequest>,
 }
 
+/// What came of one request, if it was not refused.
+enum Reply {
+    Signature(Vec<u8>),
+    /// The signer cannot now, for this reason.
+    NotNow(String),
+    /// The connection went before the answer came.
+    Lost,
+}
+
+fn reply(answer: Answer) -> Result<Reply, Failure> {
+    match answer {
+        Answer::Signature(signature) => {
+            stats::count(Counter::SignatureMade);
+            Ok(Reply::Signature(signature))
+        }
+        Answer::Retry(retry) => {
+            stats::count(Counter::SignatureRetried);
+            Ok(Reply::NotNow(retry.detail))
+        }
+        Answer::Refusal(refusal) => {
+            stats::count(Counter::SignatureRefused);
+            let detail = format!("the signer refused: {}", refusal.detail);
+            Err(Failure::new(Reason::SignerRefused, detail))
+        }
+    }
+}
+
 /// Keeps a link connecting; the last one dropped ends it.
 #[derive(Debug)]
 pub struct LinkHandle {
@@ -155,47 +182,43 @@ impl Link {
     ) -> Result<Vec<u8>, Failure> {
         let mut pause = FIRST_RETRY;
         loop {
-            let ready = self.wait_ready(deadline)?;
-            let (request_id, outcome) = self.pending.register();
-            stats::count(Counter::SignatureAsked);
             let request = SignRequest {
-                request_id,
+                request_id: 0, // `ask` fills it in
                 key_id: key_id.to_owned(),
                 scheme: u16::from(scheme).into(),
                 purpose: purpose.into(),
                 message: message.to_owned(),
             };
-            if ready.requests.send(request).is_err() {
-                // The connection ended a moment ago; `wait_ready` will know.
-                self.pending.forget(request_id);
-                std::thread::sleep(FIRST_RETRY);
-                continue;
-            }
-            match outcome.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Outcome::Answered(Answer::Signature(signature))) => {
-                    stats::count(Counter::SignatureMade);
-                    return Ok(signature);
-                }
-                Ok(Outcome::Answered(Answer::Refusal(refusal))) => {
-                    stats::count(Counter::SignatureRefused);
-                    let detail = format!("the signer refused: {}", refusal.detail);
-                    return Err(Failure::new(Reason::SignerRefused, detail));
-                }
-                Ok(Outcome::Answered(Answer::Retry(retry))) => {
-                    stats::count(Counter::SignatureRetried);
-                    if Instant::now() + pause >= deadline {
-                        let detail = format!("the signer put us off: {}", retry.detail);
-                        return Err(Failure::new(Reason::SignerTimeout, detail));
-                    }
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(LAST_RETRY);
-                }
-                Ok(Outcome::Lost) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    self.pending.forget(request_id);
-                    let detail = format!("no answer from the signer at {}", self.signer.display());
+            match self.ask(request, deadline)? {
+                Reply::Signature(signature) => return Ok(signature),
+                Reply::NotNow(detail) if Instant::now() + pause >= deadline => {
+                    let detail = format!("the signer put us off: {detail}");
                     return Err(Failure::new(Reason::SignerTimeout, detail));
                 }
+                Reply::NotNow(_) | Reply::Lost => std::thread::sleep(pause),
+            }
+            pause = (pause * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// One request over the connection that there is.
+    fn ask(&self, mut request: SignRequest, deadline: Instant) -> Result<Reply, Failure> {
+        let ready = self.wait_ready(deadline)?;
+        let (request_id, outcome) = self.pending.register();
+        request.request_id = request_id;
+        stats::count(Counter::SignatureAsked);
+        if ready.requests.send(request).is_err() {
+            // It ended a moment ago; `wait_ready` will know.
+            self.pending.forget(request_id);
+            return Ok(Reply::Lost);
+        }
+        match outcome.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Outcome::Answered(answer)) => reply(answer),
+            Ok(Outcome::Lost) => Ok(Reply::Lost),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                self.pending.forget(request_id);
+                let detail = format!("no answer from the signer at {}", self.signer.display());
+                Err(Failure::new(Reason::SignerTimeout, detail))
             }
         }
     }
@@ -227,194 +250,5 @@ impl Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::{Refusal, Retry};
-    use crate::testing::certificates::{Authority, CLIENT, SERVER};
-    use crate::testing::signer::{FakeSigner, signs_with, update};
-    use crate::testing::socket_path;
-
-    const LONG: Duration = Duration::from_secs(20);
-
-    fn soon() -> Instant {
-        Instant::now() + LONG
-    }
-
-    fn sign(link: &Link, message: &[u8]) -> Result<Vec<u8>, Failure> {
-        let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
-        let purpose = Purpose::Tls13ServerCertificateVerify;
-        link.sign(b"key", scheme, purpose, message, soon())
-    }
-
-    fn echo(request: &SignRequest) -> Option<Answer> {
-        Some(Answer::Signature(request.message.clone()))
-    }
-
-    /// Waits for a generation, which handshakes themselves never do for longer
-    /// than the grace.
-    fn await_generation(link: &Link, generation: u64) {
-        let until = soon();
-        while !link
-            .snapshot(until)
-            .is_ok_and(|snapshot| snapshot.generation == generation)
-        {
-            assert!(Instant::now() < until, "generation {generation} never came");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    #[test]
-    fn many_signatures_are_under_way_at_once() {
-        const COUNT: usize = 16;
-        let (path, ca) = (socket_path(), Authority::new());
-        let everybody = std::sync::Barrier::new(COUNT);
-        let behaviour = move |request: &SignRequest| {
-            // Nobody is answered before everybody has asked.
-            everybody.wait();
-            echo(request)
-        };
-        let first = update(1, SERVER, &ca, &ca.workload(SERVER));
-        let _signer = FakeSigner::start(&path, first, Box::new(behaviour));
-        let handle = open(&path, "default").unwrap();
-        await_generation(&handle.link, 1);
-        std::thread::scope(|scope| {
-            for number in 0..COUNT {
-                let link = &handle.link;
-                scope.spawn(move || {
-                    let message = vec![number as u8; 130];
-                    assert_eq!(sign(link, &message).unwrap(), message);
-                });
-            }
-        });
-    }
-
-    #[test]
-    fn a_refusal_is_final_and_says_why() {
-        let (path, ca) = (socket_path(), Authority::new());
-        let first = update(1, SERVER, &ca, &ca.workload(SERVER));
-        let refuse = |_: &SignRequest| {
-            let detail = "no key 6b6579".to_owned();
-            Some(Answer::Refusal(Refusal { reason: 1, detail }))
-        };
-        let _signer = FakeSigner::start(&path, first, Box::new(refuse));
-        let handle = open(&path, "default").unwrap();
-        await_generation(&handle.link, 1);
-        let failure = sign(&handle.link, b"m").unwrap_err();
-        assert_eq!(failure.reason, Reason::SignerRefused);
-        assert_eq!(failure.detail, "the signer refused: no key 6b6579");
-    }
-
-    #[test]
-    fn a_busy_signer_is_asked_again() {
-        let (path, ca) = (socket_path(), Authority::new());
-        let first = update(1, SERVER, &ca, &ca.workload(SERVER));
-        let left = Mutex::new(3);
-        let busy = move |request: &SignRequest| {
-            let mut left = left.lock().unwrap();
-            if *left == 0 {
-                return echo(request);
-            }
-            *left -= 1;
-            let detail = "busy".to_owned();
-            Some(Answer::Retry(Retry { reason: 2, detail }))
-        };
-        let _signer = FakeSigner::start(&path, first, Box::new(busy));
-        let handle = open(&path, "default").unwrap();
-        await_generation(&handle.link, 1);
-        assert_eq!(sign(&handle.link, b"m").unwrap(), b"m");
-    }
-
-    #[test]
-    fn a_silent_signer_costs_no_more_than_the_deadline() {
-        let (path, ca) = (socket_path(), Authority::new());
-        let first = update(1, SERVER, &ca, &ca.workload(SERVER));
-        let _signer = FakeSigner::start(&path, first, Box::new(|_| None));
-        let handle = open(&path, "default").unwrap();
-        await_generation(&handle.link, 1);
-        let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
-        let purpose = Purpose::Tls13ServerCertificateVerify;
-        let until = Instant::now() + Duration::from_millis(50);
-        let failure = handle.link.sign(b"key", scheme, purpose, b"m", until);
-        assert_eq!(failure.unwrap_err().reason, Reason::SignerTimeout);
-    }
-
-    #[test]
-    fn without_a_signer_handshakes_fail_once_the_grace_is_over() {
-        let path = socket_path();
-        let handle = open(&path, "default").unwrap();
-        let failure = handle.link.snapshot(soon()).unwrap_err();
-        assert_eq!(failure.reason, Reason::NoSigner);
-        let expected = format!("no signer at {}: ", path.display());
-        assert!(failure.detail.starts_with(&expected), "{failure}");
-    }
-
-    #[test]
-    fn a_restarted_signers_generation_counts_even_if_it_is_smaller() {
-        let (path, ca) = (socket_path(), Authority::new());
-        let certified = ca.workload(SERVER);
-        let old = update(7, SERVER, &ca, &certified);
-        let signer = FakeSigner::start(&path, old, signs_with(&certified));
-        let handle = open(&path, "default").unwrap();
-        await_generation(&handle.link, 7);
-        drop(signer);
-        let new = update(1, SERVER, &ca, &certified);
-        let _signer = FakeSigner::start(&path, new, Box::new(echo));
-        await_generation(&handle.link, 1);
-        assert_eq!(sign(&handle.link, b"m").unwrap(), b"m");
-    }
-
-    #[test]
-    fn a_request_that_its_connection_lost_is_repeated_on_the_next() {
-        let (path, ca) = (socket_path(), Authority::new());
-        let first = update(1, SERVER, &ca, &ca.workload(SERVER));
-        let silent = FakeSigner::start(&path, first.clone(), Box::new(|_| None));
-        let handle = open(&path, "default").unwrap();
-        await_generation(&handle.link, 1);
-        std::thread::scope(|scope| {
-            let signature = scope.spawn(|| sign(&handle.link, b"m"));
-            while handle.link.pending.count() == 0 {
-                std::thread::yield_now();
-            }
-            drop(silent);
-            let _signer = FakeSigner::start(&path, first, Box::new(echo));
-            assert_eq!(signature.join().unwrap().unwrap(), b"m");
-        });
-    }
-
-    #[test]
-    fn a_bad_generation_is_refused_and_the_old_one_stays() {
-        let (path, ca) = (socket_path(), Authority::new());
-        let certified = ca.workload(SERVER);
-        let good = update(1, SERVER, &ca, &certified);
-        let signer = FakeSigner::start(&path, good, Box::new(echo));
-        let handle = open(&path, "default").unwrap();
-        await_generation(&handle.link, 1);
-        // The leaf is for another workload.
-        signer.publish(update(2, CLIENT, &ca, &certified));
-        let until = soon();
-        while signer.heard.lock().unwrap().len() < 3 {
-            assert!(Instant::now() < until, "no answer to generation 2");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let heard = signer.heard.lock().unwrap();
-        let [first, taken, refused] = heard.as_slice() else {
-            panic!("{heard:?}");
-        };
-        assert_eq!(
-            (first.identity.as_str(), first.acked_generation),
-            ("default", 0)
-        );
-        assert_eq!((taken.acked_generation, taken.error.as_str()), (1, ""));
-        assert_eq!(refused.acked_generation, 2);
-        assert!(refused.error.contains(SERVER), "{}", refused.error);
-        assert_eq!(handle.link.snapshot(soon()).unwrap().generation, 1);
-    }
-
-    #[test]
-    fn links_are_shared_by_whoever_names_the_same_identity() {
-        let path = socket_path();
-        let (one, same) = (open(&path, "a").unwrap(), open(&path, "a").unwrap());
-        let other = open(&path, "b").unwrap();
-        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
-    }
-}
+#[path = "link_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! The link against a signer that misbehaves on demand.
+
+use super::*;
+use crate::proto::{Refusal, Retry};
+use crate::testing::certificates::{Authority, CLIENT, SERVER};
+use crate::testing::signer::{FakeSigner, signs_with, update};
+use crate::testing::socket_path;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn soon() -> Instant {
+    Instant::now() + LONG
+}
+
+fn sign(link: &Link, message: &[u8]) -> Result<Vec<u8>, Failure> {
+    let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+    let purpose = Purpose::Tls13ServerCertificateVerify;
+    link.sign(b"key", scheme, purpose, message, soon())
+}
+
+fn echo(request: &SignRequest) -> Option<Answer> {
+    Some(Answer::Signature(request.message.clone()))
+}
+
+/// Waits for a generation, which handshakes themselves never do for longer
+/// than the grace.
+fn await_generation(link: &Link, generation: u64) {
+    let until = soon();
+    while !link
+        .snapshot(until)
+        .is_ok_and(|snapshot| snapshot.generation == generation)
+    {
+        assert!(Instant::now() < until, "generation {generation} never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn many_signatures_are_under_way_at_once() {
+    const COUNT: usize = 16;
+    let (path, ca) = (socket_path(), Authority::new());
+    let everybody = std::sync::Barrier::new(COUNT);
+    let behaviour = move |request: &SignRequest| {
+        // Nobody is answered before everybody has asked.
+        everybody.wait();
+        echo(request)
+    };
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let _signer = FakeSigner::start(&path, first, Box::new(behaviour));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    std::thread::scope(|scope| {
+        for number in 0..COUNT {
+            let link = &handle.link;
+            scope.spawn(move || {
+                let message = vec![number as u8; 130];
+                assert_eq!(sign(link, &message).unwrap(), message);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_refusal_is_final_and_says_why() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let refuse = |_: &SignRequest| {
+        let detail = "no key 6b6579".to_owned();
+        Some(Answer::Refusal(Refusal { reason: 1, detail }))
+    };
+    let _signer = FakeSigner::start(&path, first, Box::new(refuse));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    let failure = sign(&handle.link, b"m").unwrap_err();
+    assert_eq!(failure.reason, Reason::SignerRefused);
+    assert_eq!(failure.detail, "the signer refused: no key 6b6579");
+}
+
+#[test]
+fn a_busy_signer_is_asked_again() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let left = Mutex::new(3);
+    let busy = move |request: &SignRequest| {
+        let mut left = left.lock().unwrap();
+        if *left == 0 {
+            return echo(request);
+        }
+        *left -= 1;
+        let detail = "busy".to_owned();
+        Some(Answer::Retry(Retry { reason: 2, detail }))
+    };
+    let _signer = FakeSigner::start(&path, first, Box::new(busy));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    assert_eq!(sign(&handle.link, b"m").unwrap(), b"m");
+}
+
+#[test]
+fn a_silent_signer_costs_no_more_than_the_deadline() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let _signer = FakeSigner::start(&path, first, Box::new(|_| None));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+    let purpose = Purpose::Tls13ServerCertificateVerify;
+    let until = Instant::now() + Duration::from_millis(50);
+    let failure = handle.link.sign(b"key", scheme, purpose, b"m", until);
+    assert_eq!(failure.unwrap_err().reason, Reason::SignerTimeout);
+}
+
+#[test]
+fn without_a_signer_handshakes_fail_once_the_grace_is_over() {
+    let path = socket_path();
+    let handle = open(&path, "default").unwrap();
+    let failure = handle.link.snapshot(soon()).unwrap_err();
+    assert_eq!(failure.reason, Reason::NoSigner);
+    let expected = format!("no signer at {}: ", path.display());
+    assert!(failure.detail.starts_with(&expected), "{failure}");
+}
+
+#[test]
+fn a_restarted_signers_generation_counts_even_if_it_is_smaller() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let certified = ca.workload(SERVER);
+    let old = update(7, SERVER, &ca, &certified);
+    let signer = FakeSigner::start(&path, old, signs_with(&certified));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 7);
+    drop(signer);
+    let new = update(1, SERVER, &ca, &certified);
+    let _signer = FakeSigner::start(&path, new, Box::new(echo));
+    await_generation(&handle.link, 1);
+    assert_eq!(sign(&handle.link, b"m").unwrap(), b"m");
+}
+
+#[test]
+fn a_request_that_its_connection_lost_is_repeated_on_the_next() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let silent = FakeSigner::start(&path, first.clone(), Box::new(|_| None));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    std::thread::scope(|scope| {
+        let signature = scope.spawn(|| sign(&handle.link, b"m"));
+        while handle.link.pending.count() == 0 {
+            std::thread::yield_now();
+        }
+        let _signer = FakeSigner::start(&path, first, Box::new(echo));
+        silent.give_way();
+        assert_eq!(signature.join().unwrap().unwrap(), b"m");
+    });
+}
+
+#[test]
+fn a_bad_generation_is_refused_and_the_old_one_stays() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let certified = ca.workload(SERVER);
+    let good = update(1, SERVER, &ca, &certified);
+    let signer = FakeSigner::start(&path, good, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    // The leaf is for another workload.
+    signer.publish(update(2, CLIENT, &ca, &certified));
+    let until = soon();
+    while signer.heard.lock().unwrap().len() < 3 {
+        assert!(Instant::now() < until, "no answer to generation 2");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let heard = signer.heard.lock().unwrap();
+    let [first, taken, refused] = heard.as_slice() else {
+        panic!("{heard:?}");
+    };
+    assert_eq!(
+        (first.identity.as_str(), first.acked_generation),
+        ("default", 0)
+    );
+    assert_eq!((taken.acked_generation, taken.error.as_str()), (1, ""));
+    assert_eq!(refused.acked_generation, 2);
+    assert!(refused.error.contains(SERVER), "{}", refused.error);
+    assert_eq!(handle.link.snapshot(soon()).unwrap().generation, 1);
+}
+
+#[test]
+fn links_are_shared_by_whoever_names_the_same_identity() {
+    let path = socket_path();
+    let (one, same) = (open(&path, "a").unwrap(), open(&path, "a").unwrap());
+    let other = open(&path, "b").unwrap();
+    assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+}

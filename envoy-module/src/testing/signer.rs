@@ -1,0 +1,169 @@
+//! A signer over a Unix socket, with the key in memory and faults on demand.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use rustls::SignatureScheme;
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
+use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::certificates::{Authority, Certified, DOMAIN};
+use crate::proto::sign_response::Result as Answer;
+use crate::proto::signer_server::{Signer, SignerServer};
+use crate::proto::{IdentityUpdate, SignRequest, SignResponse, TrustBundle, WatchRequest};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// May block. `None`: the request is never answered.
+type Behaviour = dyn Fn(&SignRequest) -> Option<Answer> + Send + Sync;
+
+/// Serves until dropped, and then takes its connections down with it.
+pub struct FakeSigner {
+    runtime: Option<Runtime>,
+    path: PathBuf,
+    updates: watch::Sender<IdentityUpdate>,
+    pub heard: Arc<Mutex<Vec<WatchRequest>>>,
+}
+
+/// What the sidecar would say about `certified`.
+pub fn update(generation: u64, id: &str, ca: &Authority, certified: &Certified) -> IdentityUpdate {
+    IdentityUpdate {
+        generation,
+        key_id: b"key".to_vec(),
+        spiffe_id: id.to_owned(),
+        certificate_chain: certified.chain.iter().map(|der| der.to_vec()).collect(),
+        trust_bundles: vec![TrustBundle {
+            trust_domain: DOMAIN.to_owned(),
+            roots: vec![ca.root.to_vec()],
+        }],
+        schemes: vec![u16::from(SignatureScheme::ECDSA_NISTP256_SHA256).into()],
+        not_before: 0,
+        not_after: i64::MAX,
+    }
+}
+
+/// Signs whatever it is asked to.
+pub fn signs_with(certified: &Certified) -> Box<Behaviour> {
+    let key = any_ecdsa_type(&certified.key).unwrap();
+    Box::new(move |request| {
+        let signer = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
+        let signature = signer.unwrap().sign(&request.message).unwrap();
+        Some(Answer::Signature(signature))
+    })
+}
+
+impl FakeSigner {
+    pub fn start(path: &Path, update: IdentityUpdate, behaviour: Box<Behaviour>) -> Self {
+        let _ = std::fs::remove_file(path);
+        let (updates, current) = watch::channel(update);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let service = Service {
+            current,
+            heard: heard.clone(),
+            behaviour: behaviour.into(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = {
+            let _entered = runtime.enter();
+            UnixListenerStream::new(UnixListener::bind(path).unwrap())
+        };
+        let server = tonic::transport::Server::builder().add_service(SignerServer::new(service));
+        runtime.spawn(server.serve_with_incoming(listener));
+        Self {
+            runtime: Some(runtime),
+            path: path.to_owned(),
+            updates,
+            heard,
+        }
+    }
+
+    /// Ends, but leaves the socket's path to whoever has bound it since.
+    pub fn give_way(mut self) {
+        self.path = PathBuf::new();
+    }
+
+    pub fn publish(&self, update: IdentityUpdate) {
+        self.updates.send(update).unwrap();
+    }
+}
+
+impl Drop for FakeSigner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+struct Service {
+    current: watch::Receiver<IdentityUpdate>,
+    heard: Arc<Mutex<Vec<WatchRequest>>>,
+    behaviour: Arc<Behaviour>,
+}
+
+#[tonic::async_trait]
+impl Signer for Service {
+    type WatchIdentityStream = Answers<IdentityUpdate>;
+    type SignStreamStream = Answers<SignResponse>;
+
+    async fn watch_identity(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchIdentityStream>, Status> {
+        let (heard, mut said) = (self.heard.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = said.next().await {
+                heard.lock().unwrap().push(request);
+            }
+        });
+        let (sender, updates) = mpsc::unbounded_channel();
+        let mut current = self.current.clone();
+        tokio::spawn(async move {
+            loop {
+                let update = current.borrow_and_update().clone();
+                if sender.send(Ok(update)).is_err() || current.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let updates = UnboundedReceiverStream::new(updates);
+        Ok(Response::new(Box::pin(updates)))
+    }
+
+    async fn sign_stream(
+        &self,
+        request: Request<Streaming<SignRequest>>,
+    ) -> Result<Response<Self::SignStreamStream>, Status> {
+        let behaviour = self.behaviour.clone();
+        let (sender, answers) = mpsc::unbounded_channel();
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = requests.next().await {
+                let (behaviour, sender) = (behaviour.clone(), sender.clone());
+                tokio::task::spawn_blocking(move || {
+                    let request_id = request.request_id;
+                    let result = behaviour(&request);
+                    if result.is_some() {
+                        let _ = sender.send(Ok(SignResponse { request_id, result }));
+                    }
+                });
+            }
+        });
+        let answers = UnboundedReceiverStream::new(answers);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn sign(&self, _: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        Err(Status::unimplemented("not asked for by the module"))
+    }
+}
