@@ -94,7 +94,7 @@ class _Parts:
         registry = IdentityRegistry([identity])
         signatures = Signatures(registry, self._token, self._executor)
         renewing = asyncio.create_task(identity.run())
-        self._stack.push_async_callback(_cancelled, renewing)
+        self._stack.callback(renewing.cancel)
         server = unix_server()
         server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
         await self._start(server, self._settings.signer.socket, 0o660)
@@ -151,12 +151,6 @@ class _Parts:
         await server.start()
         self._stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(socket))
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    # Waited for, because it cleans up with the token, which is closed next.
-    task.cancel()
-    await asyncio.wait([task])
 
 
 def _now() -> datetime:

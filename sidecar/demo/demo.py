@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from sidecar.demo.envoy import Envoy
@@ -26,6 +26,8 @@ _ENOUGH = 50
 def run(*, keep: bool) -> int:
     """Runs the demo; returns the exit status. With `keep` it stays up until interrupted."""
     started = time.monotonic()
+    # SIGTERM takes the way of Ctrl-C: everything is stopped and removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Mesh() as mesh:
         try:
             demo = _Demo(mesh)
@@ -78,7 +80,7 @@ class _Demo:
         print(f"  {'proof':<24}{proof}")
 
     def stay(self) -> None:
-        """Prints what to try, and waits for an interrupt."""
+        """Prints what to try, and waits for SIGINT or SIGTERM."""
         files = self._mesh.file_credentials(CLIENT, "you")
         mutual = self._server_envoy.port("mtls")
         print(
@@ -93,7 +95,9 @@ everything is still running; Ctrl-C stops it. Try:
   .venv/bin/meshkey rotate --config {self._server.configuration}
 sockets, logs and configurations: {self._mesh.directory}"""
         )
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        with suppress(KeyboardInterrupt):
+            while True:  # signal.pause would sleep on if the signal came just before it
+                time.sleep(1)
 
     def _start_envoys(self) -> None:
         self._application = self._mesh.start_application()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
-from sidecar.admin.client import AdminClient
+from sidecar.admin.client import AdminClient, CommandFailed
 from sidecar.demo.processes import Process
 from sidecar.demo.softhsm import SoftHsmStore
 
@@ -42,7 +42,7 @@ class Served(Process):
         Raises:
             StartFailed: with the end of its log.
         """
-        self.wait_until(self.admin_socket.exists, "its sockets")
+        self.wait_until(self._answers, "it serves")
 
     def status(self) -> pb.StatusResponse:
         """What `meshkey status` shows."""
@@ -57,6 +57,14 @@ class Served(Process):
     def certified(self) -> bool:
         """Whether its identity has a certificate."""
         return bool(self.status().identities[0].generation)
+
+    def _answers(self) -> bool:
+        # Its socket alone says nothing: a killed predecessor leaves one behind.
+        try:
+            self.status()
+        except CommandFailed:
+            return False
+        return True
 
 
 class LocalCa(Served):

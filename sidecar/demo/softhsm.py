@@ -65,14 +65,18 @@ def _init_token(environment: dict[str, str], label: str, so_pin: str, pin: str) 
     # from a terminal: so it gets a terminal. It asks for each PIN twice.
     terminal, its_side = pty.openpty()
     with os.fdopen(terminal, "wb", buffering=0) as keyboard:
-        process = subprocess.Popen(
-            ["softhsm2-util", "--init-token", "--free", "--label", label],  # noqa: S607
-            env={**os.environ, **environment},
-            stdin=its_side,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        os.close(its_side)
+        try:
+            process = subprocess.Popen(
+                ["softhsm2-util", "--init-token", "--free", "--label", label],  # noqa: S607
+                env={**os.environ, **environment},
+                stdin=its_side,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except FileNotFoundError as error:
+            raise StartFailed("there is no softhsm2-util; install softhsm2") from error
+        finally:
+            os.close(its_side)
         keyboard.write(f"{so_pin}\n{so_pin}\n{pin}\n{pin}\n".encode())
         output, _ = process.communicate(timeout=30)
     if process.returncode:

@@ -20,7 +20,6 @@ from sidecar.errors import CertificateRefused, MeshkeyError
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
 
-
 log = structlog.get_logger(__name__)
 
 

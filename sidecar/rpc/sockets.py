@@ -29,12 +29,14 @@ def bind(server: grpc.aio.Server, path: Path, mode: int) -> None:
     Raises:
         StartFailed: another process answers there, or the directory is missing.
     """
+    if not path.parent.is_dir():
+        raise StartFailed(f"socket {path}: {path.parent} is no directory; create it first")
     _make_way(path)
     before = os.umask(0o177)
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:
-        raise StartFailed(f"socket {path} cannot be bound: does its directory exist?") from error
+        raise StartFailed(f"socket {path} cannot be bound: {error}") from error
     finally:
         os.umask(before)
     path.chmod(mode)

@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Mapping
 
 import pkcs11
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pkcs11 import Attribute, KeyType
 from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 
-from sidecar.errors import KeyUnsuitable, TokenError
+from sidecar.errors import KeyUnsuitable
 from sidecar.token.base import KeyId
 from sidecar.token.profiles import TokenProfile
 
@@ -75,15 +76,24 @@ def require_born(key: pkcs11.PrivateKey) -> None:
         raise KeyUnsuitable(f"the token made a key that could leave it: {', '.join(wrong)}")
 
 
-def public_key_of(key: pkcs11.PublicKey) -> ec.EllipticCurvePublicKey:
-    """The public half, from CKA_EC_PARAMS and CKA_EC_POINT.
+def public_key_of(key: pkcs11.PublicKey) -> ec.EllipticCurvePublicKey | None:
+    """The public half, from CKA_EC_PARAMS and CKA_EC_POINT; `None` for an unknown curve."""
+    try:
+        public_key = load_der_public_key(encode_ec_public_key(key))
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return public_key if isinstance(public_key, ec.EllipticCurvePublicKey) else None
+
+
+def require_public_key(key: pkcs11.PublicKey) -> ec.EllipticCurvePublicKey:
+    """Like `public_key_of`, for a key that was just made.
 
     Raises:
-        TokenError: it is not a P-256 key.
+        KeyUnsuitable: it cannot be read.
     """
-    public_key = load_der_public_key(encode_ec_public_key(key))
-    if not isinstance(public_key, ec.EllipticCurvePublicKey):
-        raise TokenError(f"key {key_id_of(key)} is not an elliptic curve key")
+    public_key = public_key_of(key)
+    if public_key is None:
+        raise KeyUnsuitable("the token made a key whose public half cannot be read")
     return public_key
 
 

@@ -12,13 +12,19 @@ from typing import TypeVar
 
 import pkcs11
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from pkcs11 import Attribute, Mechanism, ObjectClass
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
 from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import KeyUnsuitable, NoSuchKey, TokenError, TokenUnavailable
 from sidecar.token.base import Assurance, KeyId, TokenKey
 from sidecar.token.gate import Gate
-from sidecar.token.keypair import key_id_of, make_key_pair, public_key_of, require_born
+from sidecar.token.keypair import (
+    key_id_of,
+    make_key_pair,
+    public_key_of,
+    require_born,
+    require_public_key,
+)
 from sidecar.token.library import Library
 from sidecar.token.pin import Pin
 from sidecar.token.profiles import TokenProfile
@@ -48,6 +54,9 @@ class _ThreadState:
 
     era: int
     session: pkcs11.Session
+    # One for all threads, held for everything but signing: SoftHSM2 2.6 fails now and then
+    # when a thread makes or destroys an object while another one does, or searches.
+    objects: threading.Lock
     private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
 
 
@@ -61,6 +70,7 @@ class Pkcs11Token:
         self._profile = profile
         self._gate = Gate()
         self._threads = threading.local()
+        self._objects = threading.Lock()
         # Counts module starts; 0 means that there is no usable login.
         self._era = 0
         self._starts = 0
@@ -88,6 +98,7 @@ class Pkcs11Token:
                 token._recover(lost_era=0)
             except TokenUnavailable:
                 if token._pin_refused or not tries_left:
+                    token._library.stop()
                     raise
                 time.sleep(_START_PAUSE_S)
             else:
@@ -111,7 +122,7 @@ class Pkcs11Token:
         return self._signatures
 
     def generate(self, label: str) -> TokenKey:
-        return self._use(lambda state: self._generate(state.session, label))
+        return self._use(lambda state: self._generate(state, label))
 
     def keys(self) -> list[TokenKey]:
         return self._use(_list)
@@ -135,15 +146,16 @@ class Pkcs11Token:
             self._pin_refused = True
             self._library.stop()
 
-    def _generate(self, session: pkcs11.Session, label: str) -> TokenKey:
-        public, private = make_key_pair(session, self._profile, label)
-        try:
-            require_born(private)
-            return TokenKey(key_id_of(private), label, public_key_of(public))
-        except KeyUnsuitable:
-            private.destroy()
-            public.destroy()
-            raise
+    def _generate(self, state: _ThreadState, label: str) -> TokenKey:
+        with state.objects:
+            public, private = make_key_pair(state.session, self._profile, label)
+            try:
+                require_born(private)
+                return TokenKey(key_id_of(private), label, require_public_key(public))
+            except KeyUnsuitable:
+                private.destroy()
+                public.destroy()
+                raise
 
     def _use(self, operation: Callable[[_ThreadState], _T]) -> _T:
         era = self._era
@@ -172,7 +184,9 @@ class Pkcs11Token:
         if state is None or state.era != self._era:
             if not self._era or self._token is None:
                 raise _Lost("not logged in")
-            state = self._threads.state = _ThreadState(self._era, self._token.open(rw=True))
+            state = self._threads.state = _ThreadState(
+                self._era, self._token.open(rw=True), self._objects
+            )
         return state
 
     def _recover(self, lost_era: int) -> None:
@@ -221,16 +235,28 @@ class _Lost(Exception):
 
 
 def _list(state: _ThreadState) -> list[TokenKey]:
-    publics = {
-        key_id_of(key): key
-        for key in state.session.get_objects({Attribute.CLASS: ObjectClass.PUBLIC_KEY})
-    }
-    privates = list(state.session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
+    with state.objects:
+        publics = {
+            key_id_of(key): public_key_of(key) for key in _find(state, ObjectClass.PUBLIC_KEY)
+        }
+        privates = [(key_id_of(key), key.label) for key in _find(state, ObjectClass.PRIVATE_KEY)]
+        _require_presence(state)
     return [
-        TokenKey(key_id, private.label, public_key_of(publics[key_id]))
-        for private in privates
-        if (key_id := key_id_of(private)) in publics
+        TokenKey(key_id, label, public_key)
+        for key_id, label in privates
+        if (public_key := publics.get(key_id))
     ]
+
+
+def _find(state: _ThreadState, kind: ObjectClass) -> list[pkcs11.PublicKey | pkcs11.PrivateKey]:
+    template = {Attribute.CLASS: kind, Attribute.KEY_TYPE: KeyType.EC}
+    return list(state.session.get_objects(template))
+
+
+def _require_presence(state: _ThreadState) -> None:
+    # SoftHSM2 finds nothing on a token that is gone, and calls that a success; C_GetTokenInfo
+    # is what fails. So nobody may conclude from an empty search that a key is not there.
+    state.session.token.slot.get_token()
 
 
 def _sign(state: _ThreadState, key_id: KeyId, digest: bytes) -> bytes:
@@ -244,14 +270,19 @@ def _sign(state: _ThreadState, key_id: KeyId, digest: bytes) -> bytes:
 
 def _find_private(state: _ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
     template = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id.value}
-    for key in state.session.get_objects(template):
-        return key
+    with state.objects:
+        for key in state.session.get_objects(template):
+            return key
+        _require_presence(state)
     raise NoSuchKey(f"no key {key_id}; list the token's keys with: meshkey keys")
 
 
 def _destroy(state: _ThreadState, key_id: KeyId) -> None:
     state.private_keys.pop(key_id, None)
-    for found in list(state.session.get_objects({Attribute.ID: key_id.value})):
-        found.destroy()
-    if any(True for _ in state.session.get_objects({Attribute.ID: key_id.value})):
+    with state.objects:
+        for found in list(state.session.get_objects({Attribute.ID: key_id.value})):
+            found.destroy()
+        _require_presence(state)
+        left = list(state.session.get_objects({Attribute.ID: key_id.value}))
+    if left:
         raise TokenError(f"key {key_id} is still on the token after its destruction")

@@ -1,0 +1,113 @@
+"""Fixtures of all tests, and what happens when one fails."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from sidecar.demo.softhsm import SoftHsmStore
+from sidecar.token.pin import Pin
+from sidecar.token.pkcs11 import Pkcs11Token
+from sidecar.token.profiles import SOFTHSM2, TokenProfile
+from tests.fixtures import process
+from tests.fixtures.mesh import Mesh
+
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+# Before pytest-timeout ends everything without a word about the processes.
+_DUMP_AFTER_S = 110.0
+
+# Speed is no property of correct code; loaded machines are slow.
+hypothesis_settings.register_profile(
+    "meshkey", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("meshkey")
+
+OpenToken = Callable[[TokenProfile], Pkcs11Token]
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose path leaves room for sockets in it."""
+    directory = Path(tempfile.mkdtemp(prefix="mk", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def softhsm(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHsmStore:
+    """A fresh store with one token, "mesh"; this process and its children use it."""
+    store = SoftHsmStore.create(short_dir / "softhsm")
+    store.initialise("mesh")
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    return store
+
+
+@pytest.fixture
+def open_token(softhsm: SoftHsmStore) -> Iterator[OpenToken]:
+    """Opens the token of `softhsm`. A module is one per process: one token at a time."""
+    opened: list[Pkcs11Token] = []
+
+    def open_with(profile: TokenProfile) -> Pkcs11Token:
+        pin = Pin.read(softhsm.directory / "mesh.pin")
+        assert not opened, "close the token before you open another one"
+        opened.append(Pkcs11Token.open(MODULE, "mesh", pin, profile))
+        return opened[-1]
+
+    yield open_with
+    for token in opened:
+        token.close()
+
+
+@pytest.fixture
+def softhsm_token(open_token: OpenToken) -> Pkcs11Token:
+    """A real token on SoftHSM2."""
+    return open_token(SOFTHSM2)
+
+
+@pytest.fixture
+def mesh(short_dir: Path) -> Iterator[Mesh]:
+    """Nothing started yet."""
+    made = Mesh(short_dir)
+    with made.processes:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running_mesh() -> Iterator[Mesh]:
+    """A local CA, for tests that leave it as it was."""
+    directory = Path(tempfile.mkdtemp(prefix="mk", dir="/tmp"))
+    made = Mesh(directory)
+    with made.processes:
+        made.start_issuer()
+        yield made
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Adds the logs of the processes to the report of a failure."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of {p.config.stem}", p.log_text()) for p in process.started]
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+    """Prints the logs of the processes just before a test that hangs is ended."""
+    timer = threading.Timer(_DUMP_AFTER_S, process.dump_logs)
+    timer.daemon = True
+    timer.start()
+    try:
+        return (yield)
+    finally:
+        timer.cancel()

@@ -1,0 +1,149 @@
+"""From nothing to a checked certificate, and no trace of what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from sidecar.core.csr import parse_csr
+from sidecar.errors import (
+    AuthorityError,
+    AuthorityUnavailable,
+    CertificateRefused,
+    MeshkeyError,
+    TokenUnavailable,
+)
+from sidecar.token.base import TokenKey
+from tests.fixtures import certificates
+from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, TRUST_DOMAIN, World
+from tests.fixtures.waiting import BOUND_S, soon
+
+
+async def test_the_new_key_the_chain_and_the_roots_belong_together(world: World) -> None:
+    enrolled = await world.enrolment().run(world.clock)
+    assert world.token.held_keys == {enrolled.key.id}
+    assert enrolled.key.label == f"meshkey {SPIFFE_ID}"
+    assert enrolled.chain.not_after == world.clock() + LIFETIME
+    assert enrolled.bundle.trust_domain == TRUST_DOMAIN
+    assert enrolled.bundle.der() == [world.authority.root.der]
+    ((csr, lifetime),) = world.authority.requests
+    assert parse_csr(csr).public_key == enrolled.key.public_key
+    assert lifetime == LIFETIME
+
+
+async def test_every_run_makes_a_new_key(world: World) -> None:
+    enrolment = world.enrolment()
+    first, second = [await enrolment.run(world.clock) for _ in range(2)]
+    assert first.key.id != second.key.id
+
+
+@pytest.mark.parametrize("failure", [AuthorityUnavailable("gone"), AuthorityError("no")])
+async def test_when_the_authority_fails_no_key_is_left(world: World, failure: Exception) -> None:
+    world.authority.failures.append(failure)
+    with pytest.raises(MeshkeyError) as raised:
+        await world.enrolment().run(world.clock)
+    assert raised.value is failure
+    assert not world.token.held_keys
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        pytest.param(lambda _: [], id="nothing"),
+        pytest.param(lambda _: [b"garbage"], id="garbage"),
+        pytest.param(lambda answer: [answer[1]], id="only the root"),
+        pytest.param(lambda answer: [answer[0], b""], id="an empty certificate"),
+    ],
+)
+async def test_when_the_answer_is_refused_no_key_is_left(
+    world: World, tamper: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    world.authority.tamper = tamper
+    with pytest.raises(CertificateRefused):
+        await world.enrolment().run(world.clock)
+    assert not world.token.held_keys
+
+
+async def test_the_answers_own_root_is_not_trusted(world: World) -> None:
+    world.trust_bundle.write_bytes(certificates.root("root").pem)
+    with pytest.raises(CertificateRefused, match="does not lead to a trusted root"):
+        await world.enrolment().run(world.clock)
+    assert not world.token.held_keys
+
+
+async def test_without_a_readable_trust_bundle_no_key_is_even_made(world: World) -> None:
+    world.trust_bundle.unlink()
+    with pytest.raises(CertificateRefused, match=r"trust bundle .*roots\.pem: No such file"):
+        await world.enrolment().run(world.clock)
+    world.trust_bundle.write_bytes(b"")
+    with pytest.raises(CertificateRefused, match="no readable PEM"):
+        await world.enrolment().run(world.clock)
+    assert not world.authority.requests
+
+
+async def test_a_trust_bundle_that_changed_is_used_from_the_next_run_on(world: World) -> None:
+    enrolment = world.enrolment()
+    await enrolment.run(world.clock)
+    other = certificates.root("other")
+    world.trust_bundle.write_bytes(world.authority.root.pem + other.pem)
+    enrolled = await enrolment.run(world.clock)
+    assert enrolled.bundle.der() == [world.authority.root.der, other.der]
+
+
+async def test_who_stops_during_the_authoritys_answer_leaves_no_key(world: World) -> None:
+    world.authority.open.clear()
+    running = asyncio.create_task(world.enrolment().run(world.clock))
+    await soon(lambda: world.authority.requests)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not world.token.held_keys
+
+
+async def test_who_stops_while_the_token_makes_the_key_leaves_no_key(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate, entered, release = world.token.generate, threading.Event(), threading.Event()
+
+    def slow(label: str) -> TokenKey:
+        entered.set()
+        assert release.wait(BOUND_S)
+        return generate(label)
+
+    monkeypatch.setattr(world.token, "generate", slow)
+    running = asyncio.create_task(world.enrolment().run(world.clock))
+    await soon(entered.is_set)
+    running.cancel()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    world.executor.close()
+    assert not world.token.held_keys
+
+
+async def test_a_key_that_cannot_be_destroyed_does_not_hide_what_failed_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_key_id: object) -> None:
+        raise TokenUnavailable("gone")
+
+    monkeypatch.setattr(world.token, "destroy", refuse)
+    world.authority.failures.append(AuthorityError("no"))
+    with pytest.raises(AuthorityError):
+        await world.enrolment().run(world.clock)
+    world.authority.open.clear()
+    running = asyncio.create_task(world.enrolment().run(world.clock))
+    await soon(lambda: len(world.authority.requests) == 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_the_first_failure_of_the_token_is_the_one_reported(world: World) -> None:
+    world.token.available = False
+    with pytest.raises(TokenUnavailable):
+        await world.enrolment().run(world.clock)
+    assert not world.authority.requests

@@ -1,0 +1,222 @@
+"""One identity over its life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from sidecar.core.certificate_verify import Side
+from sidecar.errors import AuthorityError, AuthorityUnavailable, CertificateRefused, MeshkeyError
+from sidecar.identity import identity as module
+from sidecar.identity.identity import Identity
+from sidecar.identity.snapshot import Snapshot
+from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
+from tests.fixtures.requests import SCHEME
+from tests.fixtures.waiting import settle, soon
+
+
+@asynccontextmanager
+async def _running(identity: Identity) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(identity.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _published(identity: Identity, generation: int) -> Snapshot:
+    await soon(lambda: identity.store.generation >= generation, f"generation {generation}")
+    assert identity.store.current
+    return identity.store.current
+
+
+@pytest.fixture(autouse=True)
+def _short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TICK", 0.01)
+
+
+async def test_the_first_snapshot_is_published_at_once(world: World) -> None:
+    identity = world.identity(sides=frozenset([Side.CLIENT]))
+    assert identity.next_renewal is None
+    async with _running(identity):
+        snapshot = await _published(identity, 1)
+    assert snapshot.generation == 1
+    assert snapshot.spiffe_id == SPIFFE_ID
+    assert snapshot.schemes == (SCHEME,)
+    assert world.token.held_keys == {snapshot.key_id}
+    grant = identity.keyring.grant(snapshot.key_id)
+    assert grant
+    assert grant.sides == {Side.CLIENT}
+    assert grant.not_after == snapshot.chain.not_after
+    assert identity.next_renewal == world.clock() + LIFETIME / 2
+
+
+async def test_nothing_is_renewed_before_half_of_the_lifetime(world: World) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+        world.clock.advance(LIFETIME / 2 - timedelta(seconds=1))
+        # Many looks at the clock later nothing has happened.
+        await soon(_counter(5))
+        assert identity.store.generation == 1
+
+
+async def test_renewal_is_make_before_break(world: World) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        old = await _published(identity, 1)
+        with identity.store.subscribe() as subscription:
+            await subscription.next()
+            subscription.answer(1, "")
+            world.clock.advance(LIFETIME / 2)
+            new = await _published(identity, 2)
+            await settle()
+            # Both keys sign until the new generation is acknowledged.
+            assert new.key_id != old.key_id
+            assert identity.keyring.grant(old.key_id)
+            assert identity.keyring.grant(new.key_id)
+            assert world.token.held_keys == {old.key_id, new.key_id}
+            await subscription.next()
+            subscription.answer(2, "")
+            await soon(lambda: world.token.held_keys == {new.key_id})
+            assert identity.keyring.grant(old.key_id) is None
+            assert identity.keyring.grant(new.key_id)
+
+
+async def test_a_key_may_sign_before_anyone_hears_of_it(world: World) -> None:
+    identity = world.identity()
+    seen: list[bool] = []
+    publish = identity.store.publish
+
+    def check(snapshot: Snapshot) -> None:
+        seen.append(identity.keyring.grant(snapshot.key_id) is not None)
+        publish(snapshot)
+
+    identity.store.publish = check  # type: ignore[method-assign]
+    await identity.renew()
+    assert seen == [True]
+
+
+async def test_a_refused_generation_keeps_the_old_key_signing(world: World) -> None:
+    identity = world.identity()
+    await identity.renew()
+    old = await _published(identity, 1)
+    with identity.store.subscribe() as subscription:
+        await identity.renew()
+        new = await subscription.next()
+        subscription.answer(new.generation, "the chain does not verify here")
+        await settle()
+        assert identity.keyring.grant(old.key_id)
+        assert world.token.held_keys == {old.key_id, new.key_id}
+
+
+@pytest.mark.parametrize(
+    "failure", [AuthorityUnavailable("gone"), AuthorityError("no"), CertificateRefused("bad")]
+)
+async def test_a_failed_renewal_keeps_the_valid_pair_and_leaves_no_key(
+    world: World, failure: MeshkeyError
+) -> None:
+    identity = world.identity()
+    await identity.renew()
+    snapshot = await _published(identity, 1)
+    world.authority.failures.append(failure)
+    with pytest.raises(type(failure)):
+        await identity.renew()
+    assert identity.store.current is snapshot
+    assert identity.keyring.grant(snapshot.key_id)
+    assert world.token.held_keys == {snapshot.key_id}
+    assert identity.last_error == str(failure)
+
+
+async def test_the_last_error_goes_when_a_renewal_succeeds(world: World) -> None:
+    identity = world.identity()
+    world.authority.failures.append(AuthorityError("no"))
+    with pytest.raises(AuthorityError):
+        await identity.renew()
+    assert identity.last_error == "no"
+    assert await identity.renew() == 1
+    assert identity.last_error == ""
+
+
+async def test_failures_are_retried_with_a_growing_delay_that_success_resets(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def delay(failures: int, random: float) -> timedelta:
+        assert 0 <= random < 1
+        counted.append(failures)
+        return timedelta(0)
+
+    monkeypatch.setattr(module, "retry_delay", delay)
+    identity = world.identity()
+    world.authority.failures += [AuthorityUnavailable("gone")] * 3
+    async with _running(identity):
+        await _published(identity, 1)
+        assert counted == [1, 2, 3]
+        world.authority.failures += [AuthorityUnavailable("gone")] * 2
+        world.clock.advance(LIFETIME / 2)
+        await _published(identity, 2)
+        assert counted == [1, 2, 3, 1, 2]
+
+
+async def test_a_lost_token_is_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = _counter(3)
+
+    def delay(_failures: int, _random: float) -> timedelta:
+        world.token.available = tries()
+        return timedelta(0)
+
+    monkeypatch.setattr(module, "retry_delay", delay)
+    world.token.available = False
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+
+
+async def test_a_bug_ends_the_identity_and_is_not_hidden(world: World) -> None:
+    identity = world.identity()
+    world.authority.failures.append(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await identity.run()
+    assert not world.token.held_keys
+
+
+async def test_two_renewals_at_once_take_turns(world: World) -> None:
+    identity = world.identity()
+    generations = await asyncio.gather(identity.renew(), identity.renew(), identity.renew())
+    assert sorted(generations) == [1, 2, 3]
+    newest = await _published(identity, 3)
+    await soon(lambda: world.token.held_keys == {newest.key_id})
+
+
+async def test_closing_waits_for_a_renewal_and_destroys_its_key_too(world: World) -> None:
+    identity = world.identity()
+    await identity.renew()
+    world.authority.open.clear()
+    renewing = asyncio.create_task(identity.renew())
+    await soon(lambda: len(world.authority.requests) == 2)
+    closing = asyncio.create_task(identity.close())
+    await settle()
+    assert not closing.done()
+    renewing.cancel()
+    await closing
+    assert not world.token.held_keys
+    with pytest.raises(asyncio.CancelledError):
+        await renewing
+
+
+class _counter:  # noqa: N801  # used like a function
+    """True from the n-th call on."""
+
+    def __init__(self, calls: int) -> None:
+        self._left = calls
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left <= 0

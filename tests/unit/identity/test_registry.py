@@ -1,0 +1,36 @@
+"""Finding identities."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.errors import UnknownIdentity
+from sidecar.identity.registry import IdentityRegistry
+from sidecar.token.base import KeyId
+from tests.fixtures.enrolment import World
+
+
+async def test_an_identity_is_found_by_name_and_the_empty_name_is_the_default(
+    world: World,
+) -> None:
+    default, other = world.identity(), world.identity(name="other")
+    registry = IdentityRegistry([default, other])
+    assert registry.named("") is registry.named("default") is default
+    assert registry.named("other") is other
+    assert list(registry) == [default, other]
+
+
+async def test_an_unknown_name_is_refused(world: World) -> None:
+    with pytest.raises(UnknownIdentity, match="no identity 'nobody' here"):
+        IdentityRegistry([world.identity()]).named("nobody")
+
+
+async def test_a_key_is_found_whichever_identity_has_it(world: World) -> None:
+    identities = [world.identity(), world.identity(name="other")]
+    registry = IdentityRegistry(identities)
+    for identity in identities:
+        await identity.renew()
+        assert identity.store.current
+        key_id = identity.store.current.key_id
+        assert registry.grant(key_id) == identity.keyring.grant(key_id)
+    assert registry.grant(KeyId(b"unknown")) is None

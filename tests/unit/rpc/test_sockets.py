@@ -1,0 +1,132 @@
+"""Unix sockets: whose they are, and who may connect."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from sidecar.errors import StartFailed
+from sidecar.rpc.sockets import bind, unix_channel, unix_server
+
+
+@asynccontextmanager
+async def _serving(path: Path, mode: int = 0o600) -> AsyncIterator[grpc.aio.Server]:
+    server = unix_server()
+    bind(server, path, mode)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop(None)
+
+
+async def _answers(path: Path) -> bool:
+    async with unix_channel(path) as channel:
+        call: Any = channel.unary_unary("/nothing/Here")
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await call(b"", timeout=30)
+        return failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def _leave_a_dead_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660])
+async def test_a_socket_has_exactly_the_mode_asked_for(short_dir: Path, mode: int) -> None:
+    before = os.umask(0)
+    try:
+        async with _serving(short_dir / "s", mode):
+            status = (short_dir / "s").stat()
+            assert stat.S_ISSOCK(status.st_mode)
+            assert stat.S_IMODE(status.st_mode) == mode
+        assert os.umask(0) == 0, "the umask is restored"
+    finally:
+        os.umask(before)
+
+
+async def test_a_socket_is_never_wider_than_its_mode(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def chmod(path: Path, mode: int) -> None:
+        seen.append(stat.S_IMODE(path.stat().st_mode))
+        os.chmod(path, mode)  # noqa: PTH101  # the method is replaced here
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    async with _serving(short_dir / "s", 0o660):
+        pass
+    assert seen == [0o600]
+
+
+async def test_a_channel_reaches_the_server(short_dir: Path) -> None:
+    async with _serving(short_dir / "s"):
+        assert await _answers(short_dir / "s")
+
+
+async def test_a_socket_that_a_dead_process_left_is_replaced(short_dir: Path) -> None:
+    _leave_a_dead_socket(short_dir / "s")
+    async with _serving(short_dir / "s"):
+        assert await _answers(short_dir / "s")
+
+
+async def test_a_socket_that_somebody_serves_is_not_taken(short_dir: Path) -> None:
+    async with _serving(short_dir / "s"):
+        with pytest.raises(StartFailed, match="another process serves"):
+            bind(unix_server(), short_dir / "s", 0o600)
+        assert await _answers(short_dir / "s")
+
+
+async def test_a_socket_that_cannot_be_asked_is_not_taken(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _leave_a_dead_socket(short_dir / "s")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(StartFailed, match="Permission denied"):
+        bind(unix_server(), short_dir / "s", 0o600)
+    assert (short_dir / "s").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+async def test_what_is_no_socket_is_left_alone(short_dir: Path, kind: str) -> None:
+    path = short_dir / "s"
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(short_dir / "elsewhere")
+    with pytest.raises(StartFailed, match="is no socket"):
+        bind(unix_server(), path, 0o600)
+    assert os.path.lexists(path)  # noqa: ASYNC240  # a moment, in a test
+
+
+async def test_a_missing_directory_is_named(short_dir: Path) -> None:
+    with pytest.raises(StartFailed, match="gone is no directory; create it first"):
+        bind(unix_server(), short_dir / "gone" / "s", 0o600)
+
+
+async def test_a_directory_that_is_a_file_is_named(short_dir: Path) -> None:
+    (short_dir / "file").write_text("")
+    with pytest.raises(StartFailed, match="file is no directory"):
+        bind(unix_server(), short_dir / "file" / "s", 0o600)
+
+
+async def test_nothing_is_left_of_a_socket_when_its_server_stops(short_dir: Path) -> None:
+    async with _serving(short_dir / "s"):
+        pass
+    assert not (short_dir / "s").exists()

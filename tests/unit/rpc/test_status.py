@@ -1,0 +1,37 @@
+"""Errors on the wire: who asks can always tell "later" from "no"."""
+
+from __future__ import annotations
+
+import pytest
+from grpc import StatusCode
+
+from sidecar import errors
+from sidecar.errors import MeshkeyError, Retryable
+from sidecar.rpc.status import status_of
+
+EXPECTED = {
+    errors.TokenUnavailable("x"): StatusCode.UNAVAILABLE,
+    errors.SignerBusy("x"): StatusCode.UNAVAILABLE,
+    errors.AuthorityUnavailable("x"): StatusCode.UNAVAILABLE,
+    errors.CsrRefused("x"): StatusCode.INVALID_ARGUMENT,
+    errors.UnknownIdentity("x"): StatusCode.NOT_FOUND,
+    errors.AuthorityError("x"): StatusCode.FAILED_PRECONDITION,
+    errors.CertificateRefused("x"): StatusCode.FAILED_PRECONDITION,
+    errors.TokenError("x"): StatusCode.INTERNAL,
+    errors.KeyUnsuitable("x"): StatusCode.INTERNAL,
+    errors.NoSuchKey("x"): StatusCode.INTERNAL,
+}
+
+
+@pytest.mark.parametrize(("error", "code"), EXPECTED.items(), ids=lambda v: type(v).__name__)
+def test_the_type_of_an_error_decides_its_status(error: MeshkeyError, code: StatusCode) -> None:
+    assert status_of(error) is code
+
+
+def _below(kind: type[MeshkeyError]) -> set[type[MeshkeyError]]:
+    return {kind}.union(*(_below(child) for child in kind.__subclasses__()))
+
+
+def test_everything_retryable_is_unavailable_and_nothing_else_is() -> None:
+    for kind in _below(MeshkeyError) - {errors.SigningRefused}:
+        assert (status_of(kind("x")) is StatusCode.UNAVAILABLE) == issubclass(kind, Retryable)

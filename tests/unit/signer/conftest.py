@@ -1,0 +1,17 @@
+"""A signer over one identity on a fake token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.enrolment import World
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path, backlog=8)
+    yield made
+    made.executor.close()

@@ -1,0 +1,129 @@
+"""What may be signed: one thing, for one side, with one key; and every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.certificate_verify import Side
+from sidecar.errors import RefusalReason, SigningRefused
+from sidecar.identity.snapshot import KeyGrant
+from sidecar.signer.policy import approve
+from sidecar.token.base import KeyId
+from tests.fixtures.clock import START
+from tests.fixtures.requests import PURPOSES, SCHEME, handshake, sign_request
+
+KEY = KeyId(b"our key")
+BOTH = frozenset(Side)
+
+
+def _grants(sides: frozenset[Side] = BOTH) -> Callable[[KeyId], KeyGrant | None]:
+    grant = KeyGrant(KEY, sides, frozenset([SCHEME]), START + timedelta(minutes=20))
+    return {KEY: grant}.get
+
+
+def _changed(**fields: object) -> pb.SignRequest:
+    request = sign_request(KEY)
+    for name, value in fields.items():
+        setattr(request, name, value)
+    return request
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_handshake_of_either_side_is_approved_as_it_is(side: Side) -> None:
+    request = sign_request(KEY, side=side)
+    approved = approve(request, _grants())
+    assert (approved.key_id, approved.scheme) == (KEY, SCHEME)
+    assert approved.message == request.message
+
+
+def _digest() -> bytes:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(handshake())
+    return digest.finalize()
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "detail"),
+    [
+        (_changed(key_id=b"another"), RefusalReason.UNKNOWN_KEY, "no such key here"),
+        (_changed(key_id=b""), RefusalReason.UNKNOWN_KEY, "no such key here"),
+        (_changed(scheme=0x0804), RefusalReason.SCHEME, "0x0804 is not this key's; it has 0x0403"),
+        (_changed(scheme=0), RefusalReason.SCHEME, "0x0000"),
+        (_changed(scheme=2**32 - 1), RefusalReason.SCHEME, "0xffffffff"),
+        (_changed(purpose=0), RefusalReason.PURPOSE, "purpose 0 is not served"),
+        (_changed(purpose=3), RefusalReason.PURPOSE, "purpose 3 is not served"),
+        (_changed(purpose=-1), RefusalReason.PURPOSE, "purpose -1 is not served"),
+        (_changed(purpose=PURPOSES[Side.CLIENT]), RefusalReason.MESSAGE, "the other side's"),
+        (_changed(message=handshake(Side.CLIENT)), RefusalReason.MESSAGE, "the other side's"),
+        (_changed(message=b""), RefusalReason.MESSAGE, "64 spaces"),
+        (_changed(message=_digest()), RefusalReason.MESSAGE, "64 spaces"),
+        (_changed(message=handshake() + b"\0"), RefusalReason.MESSAGE, "49 bytes"),
+        (_changed(message=handshake()[:-1]), RefusalReason.MESSAGE, "47 bytes"),
+        (_changed(message=b"\0" + handshake()), RefusalReason.MESSAGE, "64 spaces"),
+    ],
+)
+def test_everything_else_is_refused_with_its_reason(
+    request_: pb.SignRequest, reason: RefusalReason, detail: str
+) -> None:
+    with pytest.raises(SigningRefused, match=detail) as refused:
+        approve(request_, _grants())
+    assert refused.value.reason is reason
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_key_for_one_side_does_not_sign_for_the_other(side: Side) -> None:
+    (other,) = BOTH - {side}
+    grants = _grants(frozenset([side]))
+    assert approve(sign_request(KEY, side=side), grants)
+    with pytest.raises(SigningRefused, match=f"not sign as a TLS {other.name.lower()}") as refused:
+        approve(sign_request(KEY, side=other), grants)
+    assert refused.value.reason is RefusalReason.PURPOSE
+
+
+def test_an_unknown_key_hides_what_else_is_wrong() -> None:
+    # Who has no key learns nothing about schemes and sides.
+    with pytest.raises(SigningRefused) as refused:
+        approve(pb.SignRequest(key_id=b"another", scheme=1, purpose=9), _grants())  # type: ignore[arg-type]
+    assert refused.value.reason is RefusalReason.UNKNOWN_KEY
+
+
+def test_no_refusal_repeats_bytes_of_the_message_or_the_key_id() -> None:
+    secret = "SECRETSECRET"
+    for request in (_changed(message=secret.encode()), _changed(key_id=secret.encode())):
+        with pytest.raises(SigningRefused) as refused:
+            approve(request, _grants())
+        assert secret not in str(refused.value)
+        assert secret.encode().hex() not in str(refused.value)
+
+
+def test_every_reason_has_its_name_in_the_api() -> None:
+    ours = {f"REASON_{reason.name}": reason.value for reason in RefusalReason}
+    assert ours == {k: v for k, v in pb.Refusal.Reason.items() if v}
+
+
+@given(
+    st.builds(
+        pb.SignRequest,
+        request_id=st.integers(0, 2**64 - 1),
+        key_id=st.just(KEY.value) | st.binary(max_size=40),
+        scheme=st.just(int(SCHEME)) | st.integers(0, 2**32 - 1),
+        purpose=st.sampled_from([0, 1, 2]) | st.integers(-(2**31), 2**31 - 1),
+        message=st.binary(max_size=200) | st.sampled_from([handshake(s) for s in Side]),
+    )
+)
+def test_whatever_is_approved_is_a_handshake_of_a_granted_key(request_: pb.SignRequest) -> None:
+    try:
+        approved = approve(request_, _grants())
+    except SigningRefused:
+        return
+    assert approved.key_id == KEY
+    assert approved.scheme is SCHEME
+    assert approved.message.startswith(b" " * 64 + b"TLS 1.3, ")
+    assert len(approved.message) in {130, 146}

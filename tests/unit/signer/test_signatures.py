@@ -1,0 +1,118 @@
+"""From a request to its one answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.errors import NoSuchKey, RefusalReason, SigningRefused, TokenError, TokenUnavailable
+from sidecar.identity.identity import Identity
+from sidecar.identity.registry import IdentityRegistry
+from sidecar.signer.requests import DecodedRequest
+from sidecar.signer.signatures import Signatures
+from sidecar.token.base import KeyId
+from tests.fixtures.enrolment import LIFETIME, World
+from tests.fixtures.requests import sign_request, verify
+from tests.fixtures.waiting import soon
+
+
+class _Signer:
+    """Signatures with the key of one published identity."""
+
+    def __init__(self, world: World, identity: Identity) -> None:
+        self.signatures = Signatures(IdentityRegistry([identity]), world.token, world.executor)
+        assert identity.store.current
+        self.key_id: KeyId = identity.store.current.key_id
+
+    async def answer(self, request: DecodedRequest) -> pb.SignResponse:
+        answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
+        self.signatures.begin(request, answered.set_result)
+        return await answered
+
+
+@pytest.fixture
+async def signer(world: World) -> _Signer:
+    identity = world.identity()
+    await identity.renew()
+    return _Signer(world, identity)
+
+
+async def test_a_handshake_is_signed(signer: _Signer, world: World) -> None:
+    request = sign_request(signer.key_id, request_id=7)
+    answer = await signer.answer(request)
+    (key,) = await world.executor.run(world.token.keys)
+    verify(key.public_key, request, answer)
+    assert signer.signatures.counts.signed == 1
+
+
+async def test_a_refusal_comes_with_reason_and_detail_and_costs_the_token_nothing(
+    signer: _Signer, world: World
+) -> None:
+    before = world.token.signatures
+    answer = await signer.answer(sign_request(b"another", request_id=7))
+    assert answer.request_id == 7
+    assert answer.refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
+    assert "no such key here" in answer.refusal.detail
+    assert world.token.signatures == before
+    assert signer.signatures.counts.refused == 1
+
+
+async def test_a_request_that_could_not_be_read_is_refused_under_number_0(signer: _Signer) -> None:
+    answer = await signer.answer(SigningRefused(RefusalReason.MESSAGE, "no SignRequest"))
+    assert answer.request_id == 0
+    assert answer.refusal.reason == pb.Refusal.REASON_MESSAGE
+
+
+async def test_an_expired_key_is_refused(signer: _Signer, world: World) -> None:
+    world.clock.advance(LIFETIME)
+    answer = await signer.answer(sign_request(signer.key_id))
+    assert answer.refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
+
+
+async def test_a_lost_token_is_a_reason_to_retry(signer: _Signer, world: World) -> None:
+    world.token.available = False
+    answer = await signer.answer(sign_request(signer.key_id, request_id=7))
+    assert answer.request_id == 7
+    assert answer.retry.reason == pb.Retry.REASON_TOKEN_UNAVAILABLE
+    assert "is not there" in answer.retry.detail
+    assert signer.signatures.counts.told_to_retry == 1
+    world.token.available = True
+    answer = await signer.answer(sign_request(signer.key_id))
+    assert answer.WhichOneof("result") == "signature"
+
+
+async def test_a_full_backlog_is_a_reason_to_retry_and_stands_in_nobodys_way(
+    signer: _Signer, world: World
+) -> None:
+    world.token.hold(signer.key_id)
+    requests = [sign_request(signer.key_id, number) for number in range(12)]
+    waiting = [asyncio.ensure_future(signer.answer(request)) for request in requests]
+    await soon(lambda: sum(answer.done() for answer in waiting) == 4)
+    for answer in waiting[8:]:
+        assert answer.result().retry.reason == pb.Retry.REASON_BUSY
+    world.token.release(signer.key_id)
+    for answer in waiting[:8]:
+        assert (await answer).WhichOneof("result") == "signature"
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (TokenUnavailable("the token left"), "the token left"),
+        (NoSuchKey("no key 0a1f"), "no key 0a1f"),
+        (TokenError("answered MechanismInvalid"), "internal error; see the log"),
+        (ZeroDivisionError("a bug with a secret"), "internal error; see the log"),
+    ],
+)
+async def test_no_error_goes_without_an_answer_and_bugs_tell_callers_nothing(
+    signer: _Signer, world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, detail: str
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr(world.token, "sign", fail)
+    answer = await signer.answer(sign_request(signer.key_id, request_id=7))
+    assert answer.request_id == 7
+    assert answer.retry.detail == detail

@@ -1,0 +1,137 @@
+"""One SignStream, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.identity.identity import Identity
+from sidecar.identity.registry import IdentityRegistry
+from sidecar.signer import stream as module
+from sidecar.signer.requests import DecodedRequest
+from sidecar.signer.signatures import Signatures
+from sidecar.signer.stream import SignStream
+from sidecar.token.base import KeyId
+from tests.fixtures.enrolment import World
+from tests.fixtures.requests import sign_request
+from tests.fixtures.waiting import settle, soon
+
+
+class _Caller:
+    """Feeds a stream and collects its answers."""
+
+    def __init__(self, signatures: Signatures) -> None:
+        self.requests: asyncio.Queue[DecodedRequest | None] = asyncio.Queue()
+        self.answers: list[pb.SignResponse] = []
+        self.read = 0
+        self.running = asyncio.create_task(
+            SignStream(signatures).run(self._incoming(), self._write)
+        )
+
+    def ask(self, *requests: DecodedRequest) -> None:
+        for request in requests:
+            self.requests.put_nowait(request)
+
+    def end(self) -> None:
+        self.requests.put_nowait(None)
+
+    async def _incoming(self) -> AsyncIterator[DecodedRequest]:
+        while (request := await self.requests.get()) is not None:
+            self.read += 1
+            yield request
+
+    async def _write(self, answer: pb.SignResponse) -> None:
+        self.answers.append(answer)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path, backlog=4 * module._IN_FLIGHT)
+    yield made
+    made.executor.close()
+
+
+@pytest.fixture
+async def identity(world: World) -> Identity:
+    made = world.identity()
+    await made.renew()
+    return made
+
+
+@pytest.fixture
+def key_id(identity: Identity) -> KeyId:
+    assert identity.store.current
+    return identity.store.current.key_id
+
+
+@pytest.fixture
+async def caller(world: World, identity: Identity) -> AsyncIterator[_Caller]:
+    made = _Caller(Signatures(IdentityRegistry([identity]), world.token, world.executor))
+    yield made
+    made.running.cancel()
+    await asyncio.wait([made.running])
+
+
+async def test_an_empty_stream_ends(caller: _Caller) -> None:
+    caller.end()
+    await caller.running
+    assert not caller.answers
+
+
+async def test_a_stream_ends_only_after_its_last_answer(
+    caller: _Caller, world: World, key_id: KeyId
+) -> None:
+    world.token.hold(key_id)
+    caller.ask(sign_request(key_id, 1), sign_request(key_id, 2))
+    caller.end()
+    await soon(lambda: len(world.token.waiting) == 2)
+    assert not caller.running.done()
+    world.token.release(key_id)
+    await caller.running
+    assert {answer.request_id for answer in caller.answers} == {1, 2}
+
+
+async def test_refusals_overtake_slow_signatures(
+    caller: _Caller, world: World, key_id: KeyId
+) -> None:
+    world.token.hold(key_id)
+    caller.ask(sign_request(key_id, 1), sign_request(b"another", 2))
+    await soon(lambda: caller.answers)
+    assert [answer.request_id for answer in caller.answers] == [2]
+    world.token.release(key_id)
+    await soon(lambda: len(caller.answers) == 2)
+
+
+async def test_past_the_bound_requests_are_left_unread(
+    caller: _Caller, world: World, key_id: KeyId
+) -> None:
+    bound = module._IN_FLIGHT
+    held = [sign_request(key_id, number) for number in range(bound + 3)]
+    world.token.hold(key_id)
+    caller.ask(*held)
+    await soon(lambda: caller.read > bound)
+    await settle()
+    # The one that is read waits for room, the others wait with the caller.
+    assert caller.read == bound + 1
+    assert caller.requests.qsize() == 2
+    world.token.release(key_id)
+    await soon(lambda: len(caller.answers) == len(held))
+
+
+async def test_a_caller_that_vanished_costs_nothing_more(
+    caller: _Caller, world: World, key_id: KeyId
+) -> None:
+    world.token.hold(key_id)
+    caller.ask(sign_request(key_id, 1))
+    await soon(lambda: world.token.waiting)
+    caller.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller.running
+    world.token.release(key_id)
+    await soon(lambda: not world.token.waiting)
+    await settle()
+    assert not caller.answers

@@ -1,0 +1,103 @@
+"""One WatchIdentity, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.identity.identity import Identity
+from sidecar.signer.watch import follow
+from tests.fixtures.enrolment import SPIFFE_ID, TRUST_DOMAIN, World
+from tests.fixtures.requests import SCHEME
+from tests.fixtures.waiting import soon
+
+
+class _Subscriber:
+    def __init__(self, identity: Identity) -> None:
+        self.updates: list[pb.IdentityUpdate] = []
+        self._requests: asyncio.Queue[pb.WatchRequest | None] = asyncio.Queue()
+        self.running = asyncio.create_task(follow(identity, self._incoming(), self._write))
+
+    def answer(self, generation: int, error: str = "") -> None:
+        self._requests.put_nowait(pb.WatchRequest(acked_generation=generation, error=error))
+
+    def end(self) -> None:
+        self._requests.put_nowait(None)
+
+    async def _incoming(self) -> AsyncIterator[pb.WatchRequest]:
+        while (request := await self._requests.get()) is not None:
+            yield request
+
+    async def _write(self, update: pb.IdentityUpdate) -> None:
+        self.updates.append(update)
+
+
+@pytest.fixture
+async def identity(world: World) -> Identity:
+    made = world.identity()
+    await made.renew()
+    return made
+
+
+async def test_an_update_is_the_whole_snapshot(world: World, identity: Identity) -> None:
+    subscriber = _Subscriber(identity)
+    await soon(lambda: subscriber.updates)
+    snapshot = identity.store.current
+    assert snapshot
+    assert subscriber.updates == [
+        pb.IdentityUpdate(
+            generation=1,
+            key_id=snapshot.key_id.value,
+            spiffe_id=str(SPIFFE_ID),
+            certificate_chain=snapshot.chain.certificates,
+            trust_bundles=[
+                pb.TrustBundle(trust_domain=TRUST_DOMAIN, roots=[world.authority.root.der])
+            ],
+            schemes=[SCHEME],
+            not_before=int(snapshot.chain.not_before.timestamp()),
+            not_after=int(snapshot.chain.not_after.timestamp()),
+        )
+    ]
+    subscriber.end()
+    await subscriber.running
+
+
+async def test_who_leaves_is_no_subscriber_any_more(identity: Identity) -> None:
+    subscriber = _Subscriber(identity)
+    await soon(lambda: identity.store.subscriptions)
+    subscriber.end()
+    await subscriber.running
+    assert not identity.store.subscriptions
+
+
+async def test_who_is_cut_off_is_no_subscriber_any_more(identity: Identity) -> None:
+    subscriber = _Subscriber(identity)
+    await soon(lambda: subscriber.updates)
+    subscriber.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await subscriber.running
+    assert not identity.store.subscriptions
+
+
+async def test_a_refusal_is_an_alarm_with_the_generation_and_the_reason(
+    identity: Identity,
+) -> None:
+    structlog.reset_defaults()
+    subscriber = _Subscriber(identity)
+    with capture_logs() as logged:
+        await soon(lambda: subscriber.updates)
+        subscriber.answer(1, "no room for another certificate")
+        await soon(lambda: logged)
+    (entry,) = logged
+    assert entry["event"] == "generation refused by subscriber"
+    assert entry["log_level"] == "error"
+    assert (entry["generation"], entry["error"]) == (1, "no room for another certificate")
+    (subscription,) = identity.store.subscriptions
+    assert subscription.error == "no room for another certificate"
+    subscriber.end()
+    await subscriber.running

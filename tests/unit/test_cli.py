@@ -1,0 +1,199 @@
+"""Arguments in, one line and an exit code out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar import __version__, app
+from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
+from sidecar.admin.client import AdminClient, CommandFailed
+from sidecar.cli import EXIT_CONFIGURATION, EXIT_FAILED, commands
+from sidecar.config.settings import TokenSettings
+from sidecar.errors import ConfigurationError, MeshkeyError, StartFailed, TokenUnavailable
+from tests.fakes.token import FakeToken
+
+SETTINGS = '[token]\nlabel = "mesh"\npin_file = "/pin"\n[admin]\nsocket = "/run/mk-nothing"\n'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "meshkey.toml"
+    file.write_text(SETTINGS, encoding="utf-8")
+    return file
+
+
+def _run(*arguments: object, **environment: str) -> Result:
+    return CliRunner(env=environment).invoke(commands, [str(a) for a in arguments])
+
+
+def _one_line(result: Result) -> str:
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("meshkey: ")
+    assert not result.stdout
+    return line
+
+
+def test_the_version_is_printed() -> None:
+    assert _run("version").stdout == f"meshkey {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "keys", "status", "rotate"])
+def test_a_wrong_setting_is_one_line_and_exit_code_64(command: str, tmp_path: Path) -> None:
+    result = _run(command, "--config", tmp_path / "gone.toml")
+    assert result.exit_code == EXIT_CONFIGURATION == 64
+    assert "gone.toml: No such file" in _one_line(result)
+
+
+def test_an_unknown_variable_is_a_wrong_setting(config: Path) -> None:
+    result = _run("keys", "--config", config, MESHKEY_TOKEN_PIN="1234")
+    assert result.exit_code == 64
+    assert "MESHKEY_TOKEN_PIN" in _one_line(result)
+    assert "1234" not in result.output
+
+
+def test_the_file_is_named_by_the_environment_too(config: Path) -> None:
+    result = _run("keys", MESHKEY_CONFIG=str(config))
+    assert result.exit_code == 64
+    assert "PIN file /pin: No such file" in _one_line(result)
+
+
+@pytest.mark.parametrize("command", ["status", "rotate"])
+def test_a_process_that_is_not_there_is_one_line_and_exit_code_69(
+    command: str, config: Path
+) -> None:
+    result = _run(command, "--config", config)
+    assert result.exit_code == EXIT_FAILED == 69
+    assert "nothing serves /run/mk-nothing" in _one_line(result)
+
+
+def test_without_an_admin_section_there_is_nobody_to_ask(config: Path) -> None:
+    config.write_text(SETTINGS.partition("[admin]")[0], encoding="utf-8")
+    result = _run("status", "--config", config)
+    assert result.exit_code == 64
+    assert "has no section [admin]" in _one_line(result)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigurationError("token.label is missing"), 64),
+        (StartFailed("another process serves /run/s"), 69),
+        (TokenUnavailable("no such token"), 69),
+    ],
+)
+def test_the_kind_of_error_decides_the_exit_code(
+    config: Path, monkeypatch: pytest.MonkeyPatch, error: MeshkeyError, code: int
+) -> None:
+    async def fail(_settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr(app, "serve", fail)
+    monkeypatch.setattr("os.umask", lambda _mask: 0)
+    result = _run("serve", "--config", config)
+    assert result.exit_code == code
+    assert _one_line(result) == f"meshkey: {error}"
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> FakeToken:
+    made = FakeToken()
+
+    def opened(_settings: TokenSettings) -> FakeToken:
+        return made
+
+    monkeypatch.setattr(app, "open_token", opened)
+    return made
+
+
+def test_keys_are_listed_as_a_table_and_as_json(config: Path, token: FakeToken) -> None:
+    key = token.generate("meshkey web")
+    table = _run("keys", "--config", config)
+    assert table.exit_code == 0
+    assert "meshkey web" in table.stdout
+    assert str(key.id) in table.stdout
+    assert token._closed, "the token is closed"
+    token._closed = False
+    listed = json.loads(_run("keys", "--json", "--config", config).stdout)
+    assert listed == [{"key_id": str(key.id), "label": "meshkey web", "curve": "secp256r1"}]
+
+
+def test_a_token_is_closed_although_the_listing_failed(config: Path, token: FakeToken) -> None:
+    token.available = False
+    assert _run("keys", "--config", config).exit_code == 69
+    assert token._closed
+
+
+def _answer_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = pb.StatusResponse(
+        token=pb.TokenStatus(label="mesh", assurance="software", signatures=9),
+        signed=5,
+        refused=2,
+        told_to_retry=1,
+        identities=[
+            pb.IdentityStatus(
+                name="default",
+                spiffe_id="spiffe://test.mesh/web",
+                key_id=b"\x0a\x1f",
+                generation=3,
+                serial="abc",
+                not_before=1,
+                not_after=1893499200,
+                last_error="the CA is gone",
+                subscribers=[pb.SubscriberStatus(acked_generation=2, error="no room")],
+            ),
+            pb.IdentityStatus(name="new", spiffe_id="spiffe://test.mesh/new"),
+        ],
+    )
+    monkeypatch.setattr(AdminClient, "status", lambda _self: status)
+
+
+def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _answer_status(monkeypatch)
+    status: Any = json.loads(_run("status", "--json", "--config", config).stdout)
+    assert (status["token"], status["assurance"], status["signed"]) == ("mesh", "software", 5)
+    first, second = status["identities"]
+    assert (first["key_id"], first["generation"]) == ("0a1f", 3)
+    assert first["not_after"] == "2030-01-01T12:00:00+00:00"
+    assert first["subscribers"] == [{"acked_generation": 2, "error": "no room"}]
+    assert (second["key_id"], second["not_after"]) == ("", "")
+
+
+def test_a_status_is_printed_for_people(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _answer_status(monkeypatch)
+    result = _run("status", "--config", config, COLUMNS="250")
+    assert result.exit_code == 0
+    for text in ("software", "spiffe://test.mesh/web", "2 no room", "the CA is gone"):
+        assert text in result.stdout
+
+
+def test_text_from_outside_is_neither_markup_nor_for_the_terminal(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = pb.StatusResponse(
+        identities=[pb.IdentityStatus(name="x", last_error="[/bold] [a] \x1b[2J\n")]
+    )
+    monkeypatch.setattr(AdminClient, "status", lambda _self: status)
+    result = _run("status", "--config", config, COLUMNS="250")
+    assert result.exit_code == 0
+    assert "[/bold] [a] \N{REPLACEMENT CHARACTER}[2J" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_a_rotation_says_what_is_published(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdminClient, "rotate", lambda _self, _identity: 4)
+    assert _run("rotate", "-c", config).stdout == "default: generation 4 is published\n"
+
+
+def test_a_refused_rotation_is_one_line(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: AdminClient, identity: str) -> int:
+        raise CommandFailed(f"no identity {identity!r} here")
+
+    monkeypatch.setattr(AdminClient, "rotate", refuse)
+    result = _run("rotate", "-c", config, "nobody")
+    assert result.exit_code == 69
+    assert _one_line(result) == "meshkey: no identity 'nobody' here"
