@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::TokioIo;
 use proto::sign_response::Result as Answer;
 use proto::signer_client::SignerClient;
-use proto::{IdentityUpdate, Purpose, SignRequest, WatchRequest};
+use proto::{IdentityUpdate, Purpose, SignRequest, SignRequests, WatchRequest};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -79,7 +79,7 @@ async fn load(
     in_flight: usize,
     duration: Duration,
 ) -> Result<(Vec<u64>, Duration), Box<dyn Error>> {
-    let (requests, stream) = mpsc::channel(in_flight);
+    let (messages, stream) = mpsc::channel(in_flight);
     let mut answers = signer
         .sign_stream(ReceiverStream::new(stream))
         .await?
@@ -87,23 +87,30 @@ async fn load(
     let started = Instant::now();
     let mut sent: Vec<Instant> = Vec::new();
     let mut latencies = Vec::new();
-    for _ in 0..in_flight {
-        requests.send(request(key, sent.len() as u64)).await?;
-        sent.push(Instant::now());
-    }
+    let ask = |count: usize, sent: &mut Vec<Instant>| {
+        let first = sent.len();
+        sent.resize(first + count, Instant::now());
+        SignRequests {
+            requests: (first..first + count)
+                .map(|id| request(key, id as u64))
+                .collect(),
+        }
+    };
+    messages.send(ask(in_flight, &mut sent)).await?;
     while started.elapsed() < duration {
-        let answer = answers
+        let answered = answers
             .message()
             .await?
             .ok_or("the signer ended the stream")?;
-        match answer.result {
-            Some(Answer::Signature(_)) => {}
-            other => return Err(format!("no signature: {other:?}").into()),
+        for answer in &answered.responses {
+            let Some(Answer::Signature(_)) = answer.result else {
+                return Err(format!("no signature: {:?}", answer.result).into());
+            };
+            latencies.push(sent[answer.request_id as usize].elapsed().as_micros() as u64);
         }
-        latencies.push(sent[answer.request_id as usize].elapsed().as_micros() as u64);
-        let next = request(key, sent.len() as u64);
-        sent.push(Instant::now());
-        requests.send(next).await?;
+        messages
+            .send(ask(answered.responses.len(), &mut sent))
+            .await?;
     }
     Ok((latencies, started.elapsed()))
 }

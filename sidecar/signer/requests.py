@@ -1,30 +1,35 @@
-"""Reads sign requests off the wire so that a bad one costs itself, not its stream."""
+"""Reads sign requests off the wire so that a malformed one does not end its stream."""
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
+from collections.abc import Callable
+from typing import TypeVar
 
-from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from google.protobuf.message import DecodeError, Message
+
 from sidecar.errors import RefusalReason, SigningRefused
 
-# The longest message that a purpose allows is 146 bytes; the rest is room for the fields.
-MAX_REQUEST_BYTES = 64 * 1024
+# A full batch of the Envoy module has a quarter of this.
+MAX_MESSAGE_BYTES = 256 * 1024
 
-DecodedRequest = pb.SignRequest | SigningRefused
+_M = TypeVar("_M", bound=Message)
 
 
-def decode_sign_request(wire: bytes) -> DecodedRequest:
-    """Decodes one request. Never raises: gRPC would end the stream for an exception.
+def decoder(kind: type[_M]) -> Callable[[bytes], _M | SigningRefused]:
+    """Decodes messages of one kind. Never raises: gRPC would end the call for an exception.
 
-    A request that is too long or no SignRequest comes back as the refusal to answer it
-    with. Its request_id is not believed, so that answer carries 0.
+    What is too long or no such message comes back as the refusal to answer it with.
     """
-    if len(wire) > MAX_REQUEST_BYTES:
-        return SigningRefused(
-            RefusalReason.MESSAGE,
-            f"the request has {len(wire)} bytes, at most {MAX_REQUEST_BYTES} are read",
-        )
-    try:
-        return pb.SignRequest.FromString(wire)
-    except DecodeError:
-        return SigningRefused(RefusalReason.MESSAGE, "the request is no SignRequest message")
+
+    def decode(wire: bytes) -> _M | SigningRefused:
+        if len(wire) > MAX_MESSAGE_BYTES:
+            return SigningRefused(
+                RefusalReason.MESSAGE,
+                f"the message has {len(wire)} bytes, at most {MAX_MESSAGE_BYTES} are read",
+            )
+        try:
+            return kind.FromString(wire)
+        except DecodeError:
+            return SigningRefused(RefusalReason.MESSAGE, f"what came is no {kind.__name__} message")
+
+    return decode

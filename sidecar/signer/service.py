@@ -9,15 +9,16 @@ import grpc
 import grpc.aio
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
-from sidecar.errors import UnknownIdentity
+from sidecar.errors import SigningRefused, UnknownIdentity
 from sidecar.identity.registry import IdentityRegistry
-from sidecar.signer.requests import DecodedRequest, decode_sign_request
+from sidecar.signer.requests import decoder
 from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.signer.watch import follow
 
 _SERVICE = "meshkey.signer.v1.Signer"
-_SignContext = grpc.aio.ServicerContext[DecodedRequest, pb.SignResponse]
+_SignContext = grpc.aio.ServicerContext[pb.SignRequest | SigningRefused, pb.SignResponse]
+_StreamContext = grpc.aio.ServicerContext[pb.SignRequests | SigningRefused, pb.SignResponses]
 _WatchContext = grpc.aio.ServicerContext[pb.WatchRequest, pb.IdentityUpdate]
 
 
@@ -39,10 +40,12 @@ class SignerService:
                     pb.IdentityUpdate.SerializeToString,
                 ),
                 "SignStream": grpc.stream_stream_rpc_method_handler(
-                    self._sign_stream, decode_sign_request, pb.SignResponse.SerializeToString
+                    self._sign_stream,
+                    decoder(pb.SignRequests),
+                    pb.SignResponses.SerializeToString,
                 ),
                 "Sign": grpc.unary_unary_rpc_method_handler(
-                    self._sign, decode_sign_request, pb.SignResponse.SerializeToString
+                    self._sign, decoder(pb.SignRequest), pb.SignResponse.SerializeToString
                 ),
             },
         )
@@ -60,13 +63,15 @@ class SignerService:
         await follow(identity, requests, context.write)
 
     async def _sign_stream(
-        self, requests: AsyncIterator[DecodedRequest], context: _SignContext
+        self, requests: AsyncIterator[pb.SignRequests | SigningRefused], context: _StreamContext
     ) -> None:
         # Not with the first answer: a client may wait for the call to be accepted.
         await context.send_initial_metadata(())
         await SignStream(self._signatures).run(requests, context.write)
 
-    async def _sign(self, request: DecodedRequest, _context: _SignContext) -> pb.SignResponse:
+    async def _sign(
+        self, request: pb.SignRequest | SigningRefused, _context: _SignContext
+    ) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
         self._signatures.begin(
             request, lambda answer: None if answered.done() else answered.set_result(answer)

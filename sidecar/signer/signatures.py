@@ -10,7 +10,6 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import NoSuchKey, Retryable, SignerBusy, SigningRefused
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.policy import approve
-from sidecar.signer.requests import DecodedRequest
 from sidecar.telemetry import SigningCounts
 from sidecar.token.base import Token
 from sidecar.token.executor import TokenExecutor
@@ -29,7 +28,7 @@ class Signatures:
         self._token = token
         self._executor = executor
 
-    def begin(self, request: DecodedRequest, answer: Answer) -> None:
+    def begin(self, request: pb.SignRequest | SigningRefused, answer: Answer) -> None:
         """Calls `answer` exactly once: at once with a refusal, or when the token is done."""
         if isinstance(request, SigningRefused):
             answer(self._failed(0, request))

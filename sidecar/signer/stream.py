@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
-from sidecar.signer.requests import DecodedRequest
+from sidecar.errors import SigningRefused
 from sidecar.signer.signatures import Signatures
 
 # Answers that one stream may be waiting for; past that its requests are left unread.
@@ -14,44 +14,51 @@ _IN_FLIGHT = 512
 
 
 class SignStream:
-    """Reads requests and writes answers side by side; no request waits for another."""
+    """Reads requests and writes answers side by side; no request waits for another.
+
+    All answers that are there travel in one message.
+    """
 
     def __init__(self, signatures: Signatures) -> None:
         self._signatures = signatures
-        self._answers: asyncio.Queue[pb.SignResponse | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_IN_FLIGHT)
+        self._answers: list[pb.SignResponse] = []
         self._unanswered = 0
         self._ended = False
+        self._news = asyncio.Event()
 
     async def run(
         self,
-        requests: AsyncIterator[DecodedRequest],
-        write: Callable[[pb.SignResponse], Awaitable[None]],
+        requests: AsyncIterator[pb.SignRequests | SigningRefused],
+        write: Callable[[pb.SignResponses], Awaitable[None]],
     ) -> None:
         """Returns when the caller has closed its side and every request is answered."""
         reader = asyncio.create_task(self._read(requests))
         try:
-            while (answer := await self._answers.get()) is not None:
-                await write(answer)
+            while not self._ended or self._unanswered or self._answers:
+                await self._news.wait()
+                self._news.clear()
+                if answers := self._answers:
+                    self._answers = []
+                    await write(pb.SignResponses(responses=answers))
         finally:
             reader.cancel()
 
-    async def _read(self, requests: AsyncIterator[DecodedRequest]) -> None:
+    async def _read(self, requests: AsyncIterator[pb.SignRequests | SigningRefused]) -> None:
         try:
-            async for request in requests:
-                await self._room.acquire()
-                self._unanswered += 1
-                self._signatures.begin(request, self._answer)
+            async for batch in requests:
+                # Of a malformed batch nobody knows what was in it: one answer for all.
+                parts = [batch] if isinstance(batch, SigningRefused) else batch.requests
+                for request in parts:
+                    await self._room.acquire()
+                    self._unanswered += 1
+                    self._signatures.begin(request, self._answer)
         finally:
             self._ended = True
-            self._end_if_all_answered()
+            self._news.set()
 
     def _answer(self, answer: pb.SignResponse) -> None:
         self._unanswered -= 1
         self._room.release()
-        self._answers.put_nowait(answer)
-        self._end_if_all_answered()
-
-    def _end_if_all_answered(self) -> None:
-        if self._ended and not self._unanswered:
-            self._answers.put_nowait(None)
+        self._answers.append(answer)
+        self._news.set()

@@ -80,15 +80,15 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
             pass
 
     def SignStream(  # noqa: N802  # see above
-        self, requests: Iterator[pb.SignRequest], _context: grpc.ServicerContext
-    ) -> Iterator[pb.SignResponse]:
+        self, messages: Iterator[pb.SignRequests], _context: grpc.ServicerContext
+    ) -> Iterator[pb.SignResponses]:
         waiting: list[pb.SignRequest] = []
-        for request in requests:
-            waiting.append(request)
+        for message in messages:
+            waiting.extend(message.requests)
             self.most_waiting = max(self.most_waiting, len(waiting))
             if len(waiting) >= self._together:
                 self._together = 1
-                yield from map(self._signed, waiting)
+                yield pb.SignResponses(responses=map(self._signed, waiting))
                 waiting.clear()
 
     def _signed(self, request: pb.SignRequest) -> pb.SignResponse:

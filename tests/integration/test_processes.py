@@ -22,6 +22,7 @@ from tests.fixtures import certificates
 from tests.fixtures.mesh import Mesh, identity_status, spiffe_id, status, wait_for_generation
 from tests.fixtures.process import MeshkeyProcess
 from tests.fixtures.requests import sign_request, verify
+from tests.fixtures.streams import SignCall
 from tests.fixtures.waiting import eventually, soon
 
 
@@ -51,15 +52,15 @@ async def _newest(watch: Any) -> tuple[KeyId, ec.EllipticCurvePublicKey]:
     return KeyId(update.key_id), leaf
 
 
-async def test_two_hundred_requests_in_flight_are_all_signed(stub: Any) -> None:
+async def test_two_hundred_requests_in_flight_are_all_signed(stub: Any, running_mesh: Mesh) -> None:
     watch = stub.WatchIdentity()
     await watch.write(pb.WatchRequest())
     key_id, public_key = await _newest(watch)
-    stream = stub.SignStream()
     requests = {number: sign_request(key_id, number) for number in range(200)}
-    for request in requests.values():
-        await stream.write(request)
-    answers = [await stream.read() for _ in requests]
+    async with running_mesh.channel("web") as channel:
+        stream = SignCall(channel)
+        await stream.write(*requests.values())
+        answers = [await stream.read() for _ in requests]
     assert {answer.request_id for answer in answers} == {*requests}
     for answer in answers:
         verify(public_key, requests[answer.request_id], answer)

@@ -23,13 +23,14 @@ from sidecar.core.certificate_verify import Side
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.sockets import bind, unix_channel, unix_server
-from sidecar.signer.requests import MAX_REQUEST_BYTES
+from sidecar.signer.requests import MAX_MESSAGE_BYTES
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import SPIFFE_ID, World
 from tests.fixtures.requests import PURPOSES, handshake, sign_request, verify
+from tests.fixtures.streams import SignCall
 from tests.fixtures.waiting import soon
 
 BACKLOG = 16
@@ -58,14 +59,6 @@ class _Signer:
         assert isinstance(key, ec.EllipticCurvePublicKey)
         return key
 
-    def raw_stream(self) -> Any:
-        """A SignStream that sends any bytes."""
-        return self.channel.stream_stream(
-            "/meshkey.signer.v1.Signer/SignStream",
-            request_serializer=bytes,
-            response_deserializer=pb.SignResponse.FromString,
-        )()
-
 
 @pytest.fixture
 async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterator[_Signer]:
@@ -88,7 +81,7 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     world.executor.close()
 
 
-async def _answers(stream: Any, count: int) -> dict[int, pb.SignResponse]:
+async def _answers(stream: SignCall, count: int) -> dict[int, pb.SignResponse]:
     received = [await stream.read() for _ in range(count)]
     return {answer.request_id: answer for answer in received}
 
@@ -106,7 +99,7 @@ async def test_a_unary_refusal_is_an_answer_and_no_error(signer: _Signer) -> Non
 
 async def test_a_slow_signature_is_overtaken_by_the_others(signer: _Signer) -> None:
     slow, first = signer.key_id, signer.public_key
-    stream = signer.stub.SignStream()
+    stream = SignCall(signer.channel)
     with signer.identity.store.subscribe():  # who has acknowledged nothing keeps the old key
         await signer.identity.renew()
         signer.world.token.hold(slow)
@@ -146,48 +139,50 @@ def _unknown_field(length: int) -> bytes:
     return b"\xba\x01" + pb.SignRequest(message=bytes(length)).SerializeToString()[1:]
 
 
+def _message(request: pb.SignRequest) -> bytes:
+    return pb.SignRequests(requests=[request]).SerializeToString()
+
+
 _REFUSED: dict[str, tuple[Callable[[KeyId], bytes], int, int]] = {
     "malformed": (lambda _: b"\xff\xff\xff", 0, _REASON.REASON_MESSAGE),
     "oversized": (
         # Right in all else, with a field of a later version.
-        lambda key: sign_request(key, 5).SerializeToString() + _unknown_field(MAX_REQUEST_BYTES),
+        lambda key: _message(sign_request(key, 5)) + _unknown_field(MAX_MESSAGE_BYTES),
         0,
         _REASON.REASON_MESSAGE,
     ),
     "oversized by far": (lambda _: bytes(3 * 1024 * 1024), 0, _REASON.REASON_MESSAGE),
-    "empty": (lambda _: b"", 0, _REASON.REASON_UNKNOWN_KEY),
+    "empty": (lambda _: _message(pb.SignRequest()), 0, _REASON.REASON_UNKNOWN_KEY),
     "unknown key": (
-        lambda _: sign_request(b"another", 5).SerializeToString(),
+        lambda _: _message(sign_request(b"another", 5)),
         5,
         _REASON.REASON_UNKNOWN_KEY,
     ),
     "wrong scheme": (
-        lambda key: _changed(sign_request(key, 5), scheme=0x0804).SerializeToString(),
+        lambda key: _message(_changed(sign_request(key, 5), scheme=0x0804)),
         5,
         _REASON.REASON_SCHEME,
     ),
     "wrong purpose": (
-        lambda key: _changed(sign_request(key, 5), purpose=9).SerializeToString(),
+        lambda key: _message(_changed(sign_request(key, 5), purpose=9)),
         5,
         _REASON.REASON_PURPOSE,
     ),
     "no purpose": (
-        lambda key: _changed(sign_request(key, 5), purpose=0).SerializeToString(),
+        lambda key: _message(_changed(sign_request(key, 5), purpose=0)),
         5,
         _REASON.REASON_PURPOSE,
     ),
     "wrong side": (
-        lambda key: _changed(
-            sign_request(key, 5), message=handshake(Side.CLIENT)
-        ).SerializeToString(),
+        lambda key: _message(_changed(sign_request(key, 5), message=handshake(Side.CLIENT))),
         5,
         _REASON.REASON_MESSAGE,
     ),
     **{
         name: (
-            lambda key, message=message: _changed(  # type: ignore[misc]
-                sign_request(key, 5), message=message
-            ).SerializeToString(),
+            lambda key, message=message: _message(  # type: ignore[misc]
+                _changed(sign_request(key, 5), message=message)
+            ),
             5,
             _REASON.REASON_MESSAGE,
         )
@@ -199,16 +194,35 @@ _REFUSED: dict[str, tuple[Callable[[KeyId], bytes], int, int]] = {
 @pytest.mark.parametrize("case", _REFUSED)
 async def test_a_bad_request_is_refused_and_its_stream_goes_on(signer: _Signer, case: str) -> None:
     wire, request_id, reason = _REFUSED[case]
-    stream = signer.raw_stream()
+    stream = SignCall(signer.channel)
     for _ in range(2):
-        await stream.write(wire(signer.key_id))
+        await stream.write_raw(wire(signer.key_id))
         refused = await stream.read()
         assert refused.WhichOneof("result") == "refusal"
         assert (refused.request_id, refused.refusal.reason) == (request_id, reason)
         assert refused.refusal.detail
         good = sign_request(signer.key_id, 99)
-        await stream.write(good.SerializeToString())
+        await stream.write(good)
         verify(signer.public_key, good, await stream.read())
+
+
+async def test_what_is_wrong_with_one_request_of_a_message_concerns_no_other(
+    signer: _Signer,
+) -> None:
+    stream = SignCall(signer.channel)
+    good = [sign_request(signer.key_id, number) for number in range(1, 4)]
+    await stream.write(good[0], sign_request(b"another", 9), *good[1:])
+    answers = await _answers(stream, 4)
+    assert answers[9].refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
+    for request in good:
+        verify(signer.public_key, request, answers[request.request_id])
+
+
+async def test_answers_that_are_ready_together_travel_together(signer: _Signer) -> None:
+    stream = SignCall(signer.channel)
+    await stream.write(*(sign_request(b"another", number) for number in range(50)))
+    assert len(await _answers(stream, 50)) == 50
+    assert stream.messages == 1
 
 
 @pytest.mark.parametrize("signer", [frozenset([Side.CLIENT])], indirect=True)
@@ -223,11 +237,11 @@ async def test_a_key_for_one_side_signs_for_that_side_only(signer: _Signer) -> N
 
 
 async def test_a_message_above_grpcs_limit_ends_its_own_stream_only(signer: _Signer) -> None:
-    other, doomed = signer.stub.SignStream(), signer.raw_stream()
+    other, doomed = SignCall(signer.channel), SignCall(signer.channel)
     before = sign_request(signer.key_id, 1)
     await other.write(before)
     verify(signer.public_key, before, await other.read())
-    await doomed.write(bytes(5 * 1024 * 1024))
+    await doomed.write_raw(bytes(5 * 1024 * 1024))
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await doomed.read()
     assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -256,7 +270,7 @@ async def test_a_malformed_watch_request_ends_its_own_stream_only(signer: _Signe
 
 async def test_a_full_backlog_tells_callers_to_come_back(signer: _Signer) -> None:
     signer.world.token.hold(signer.key_id)
-    stream = signer.stub.SignStream()
+    stream = SignCall(signer.channel)
     requests = {number: sign_request(signer.key_id, number) for number in range(1, BACKLOG + 5)}
     for request in requests.values():
         await stream.write(request)
@@ -275,7 +289,7 @@ async def test_a_full_backlog_tells_callers_to_come_back(signer: _Signer) -> Non
 
 async def test_a_slow_token_holds_up_neither_watchers_nor_status(signer: _Signer) -> None:
     signer.world.token.hold(signer.key_id)
-    stream = signer.stub.SignStream()
+    stream = SignCall(signer.channel)
     for number in range(8):
         await stream.write(sign_request(signer.key_id, number))
     # Every thread of the token is busy now.
@@ -294,7 +308,7 @@ async def test_a_slow_token_holds_up_neither_watchers_nor_status(signer: _Signer
 
 
 async def test_a_lost_token_is_an_answer_and_the_stream_goes_on(signer: _Signer) -> None:
-    stream = signer.stub.SignStream()
+    stream = SignCall(signer.channel)
     signer.world.token.available = False
     await stream.write(sign_request(signer.key_id, 1))
     assert (await stream.read()).retry.reason == pb.Retry.REASON_TOKEN_UNAVAILABLE
@@ -308,7 +322,7 @@ async def test_a_lost_token_is_an_answer_and_the_stream_goes_on(signer: _Signer)
 
 
 async def test_a_half_closed_stream_is_answered_to_the_end(signer: _Signer) -> None:
-    stream = signer.stub.SignStream()
+    stream = SignCall(signer.channel)
     for number in range(10):
         await stream.write(sign_request(signer.key_id, number))
     await stream.done_writing()
@@ -319,7 +333,7 @@ async def test_a_half_closed_stream_is_answered_to_the_end(signer: _Signer) -> N
 
 async def test_a_caller_that_vanishes_hurts_nobody(signer: _Signer) -> None:
     signer.world.token.hold(signer.key_id)
-    stream = signer.stub.SignStream()
+    stream = SignCall(signer.channel)
     for number in range(4):
         await stream.write(sign_request(signer.key_id, number))
     await soon(lambda: signer.world.token.waiting)
@@ -331,7 +345,7 @@ async def test_a_caller_that_vanishes_hurts_nobody(signer: _Signer) -> None:
 
 async def test_many_streams_at_once_get_their_own_answers(signer: _Signer) -> None:
     async def converse(first: int) -> None:
-        stream = signer.stub.SignStream()
+        stream = SignCall(signer.channel)
         for number in range(first, first + 20):
             request = sign_request(signer.key_id, number)
             await stream.write(request)

@@ -47,6 +47,11 @@ pub struct SignRequest {
     #[prost(bytes = "vec", tag = "5")]
     pub message: ::prost::alloc::vec::Vec<u8>,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SignRequests {
+    #[prost(message, repeated, tag = "1")]
+    pub requests: ::prost::alloc::vec::Vec<SignRequest>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SignResponse {
     #[prost(uint64, tag = "1")]
@@ -65,6 +70,11 @@ pub mod sign_response {
         #[prost(message, tag = "4")]
         Retry(super::Retry),
     }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SignResponses {
+    #[prost(message, repeated, tag = "1")]
+    pub responses: ::prost::alloc::vec::Vec<SignResponse>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {
@@ -313,9 +323,9 @@ pub mod signer_client {
         }
         pub async fn sign_stream(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = super::SignRequest>,
+            request: impl tonic::IntoStreamingRequest<Message = super::SignRequests>,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::SignResponse>>,
+            tonic::Response<tonic::codec::Streaming<super::SignResponses>>,
             tonic::Status,
         > {
             self.inner
@@ -387,13 +397,13 @@ pub mod signer_server {
         >;
         /// Server streaming response type for the SignStream method.
         type SignStreamStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::SignResponse, tonic::Status>,
+                Item = std::result::Result<super::SignResponses, tonic::Status>,
             >
             + std::marker::Send
             + 'static;
         async fn sign_stream(
             &self,
-            request: tonic::Request<tonic::Streaming<super::SignRequest>>,
+            request: tonic::Request<tonic::Streaming<super::SignRequests>>,
         ) -> std::result::Result<tonic::Response<Self::SignStreamStream>, tonic::Status>;
         async fn sign(
             &self,
@@ -525,9 +535,9 @@ pub mod signer_server {
                 "/meshkey.signer.v1.Signer/SignStream" => {
                     #[allow(non_camel_case_types)]
                     struct SignStreamSvc<T: Signer>(pub Arc<T>);
-                    impl<T: Signer> tonic::server::StreamingService<super::SignRequest>
+                    impl<T: Signer> tonic::server::StreamingService<super::SignRequests>
                     for SignStreamSvc<T> {
-                        type Response = super::SignResponse;
+                        type Response = super::SignResponses;
                         type ResponseStream = T::SignStreamStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
@@ -535,7 +545,9 @@ pub mod signer_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<tonic::Streaming<super::SignRequest>>,
+                            request: tonic::Request<
+                                tonic::Streaming<super::SignRequests>,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {

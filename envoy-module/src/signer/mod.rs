@@ -1,6 +1,7 @@
 //! The way to the key: one connection per signer and identity, over which
 //! snapshots arrive and signatures are asked for.
 
+mod batches;
 pub mod connector;
 pub mod link;
 pub mod pending;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 
+use super::batches::Batches;
 use super::connector;
 use super::link::Link;
 use crate::abi::{Level, log};
@@ -49,7 +50,7 @@ async fn serve(link: &Link, served: &mut bool) -> String {
     };
     let (requests, outgoing) = unbounded_channel();
     let ended = tokio::select! {
-        ended = collect_signatures(link, client(&channel), UnboundedReceiverStream::new(outgoing)) => ended,
+        ended = collect_signatures(link, client(&channel), Batches(outgoing)) => ended,
         ended = follow_identity(link, client(&channel), requests, served) => ended,
     };
     match ended {
@@ -77,13 +78,15 @@ fn ended() -> tonic::Status {
 async fn collect_signatures(
     link: &Link,
     mut client: SignerClient<Channel>,
-    outgoing: UnboundedReceiverStream<SignRequest>,
+    outgoing: Batches,
 ) -> Result<Infallible, tonic::Status> {
     // Resolves with the first answer at the latest: a server may hold its
     // headers back until then.
     let mut answers = client.sign_stream(outgoing).await?.into_inner();
-    while let Some(response) = answers.message().await? {
-        link.pending.answer(response);
+    while let Some(answered) = answers.message().await? {
+        for response in answered.responses {
+            link.pending.answer(response);
+        }
     }
     Err(ended())
 }

@@ -16,7 +16,10 @@ use tonic::{Request, Response, Status, Streaming};
 use super::certificates::{Authority, Certified, DOMAIN};
 use crate::proto::sign_response::Result as Answer;
 use crate::proto::signer_server::{Signer, SignerServer};
-use crate::proto::{IdentityUpdate, SignRequest, SignResponse, TrustBundle, WatchRequest};
+use crate::proto::{
+    IdentityUpdate, SignRequest, SignRequests, SignResponse, SignResponses, TrustBundle,
+    WatchRequest,
+};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// May block. `None`: the request is never answered.
@@ -114,7 +117,7 @@ struct Service {
 #[tonic::async_trait]
 impl Signer for Service {
     type WatchIdentityStream = Answers<IdentityUpdate>;
-    type SignStreamStream = Answers<SignResponse>;
+    type SignStreamStream = Answers<SignResponses>;
 
     async fn watch_identity(
         &self,
@@ -142,21 +145,24 @@ impl Signer for Service {
 
     async fn sign_stream(
         &self,
-        request: Request<Streaming<SignRequest>>,
+        request: Request<Streaming<SignRequests>>,
     ) -> Result<Response<Self::SignStreamStream>, Status> {
         let behaviour = self.behaviour.clone();
         let (sender, answers) = mpsc::unbounded_channel();
-        let mut requests = request.into_inner();
+        let mut messages = request.into_inner();
         tokio::spawn(async move {
-            while let Some(Ok(request)) = requests.next().await {
-                let (behaviour, sender) = (behaviour.clone(), sender.clone());
-                tokio::task::spawn_blocking(move || {
-                    let request_id = request.request_id;
-                    let result = behaviour(&request);
-                    if result.is_some() {
-                        let _ = sender.send(Ok(SignResponse { request_id, result }));
-                    }
-                });
+            while let Some(Ok(message)) = messages.next().await {
+                for request in message.requests {
+                    let (behaviour, sender) = (behaviour.clone(), sender.clone());
+                    tokio::task::spawn_blocking(move || {
+                        let request_id = request.request_id;
+                        let result = behaviour(&request);
+                        if result.is_some() {
+                            let responses = vec![SignResponse { request_id, result }];
+                            let _ = sender.send(Ok(SignResponses { responses }));
+                        }
+                    });
+                }
             }
         });
         let answers = UnboundedReceiverStream::new(answers);

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import RefusalReason, SigningRefused
-from sidecar.signer.requests import MAX_REQUEST_BYTES, decode_sign_request
+from sidecar.signer.requests import MAX_MESSAGE_BYTES, decoder
 from tests.fixtures.requests import sign_request
+
+decode_sign_request = decoder(pb.SignRequest)
 
 
 @given(st.binary(max_size=400))
@@ -43,10 +45,10 @@ def test_bytes_that_are_no_request_become_a_refusal() -> None:
 
 
 def test_the_longest_request_is_read_and_one_byte_more_is_not() -> None:
-    frame = len(pb.SignRequest(message=bytes(60_000)).SerializeToString()) - 60_000
-    longest = pb.SignRequest(message=bytes(MAX_REQUEST_BYTES - frame)).SerializeToString()
-    assert len(longest) == MAX_REQUEST_BYTES
+    frame = len(pb.SignRequest(message=bytes(200_000)).SerializeToString()) - 200_000
+    longest = pb.SignRequest(message=bytes(MAX_MESSAGE_BYTES - frame)).SerializeToString()
+    assert len(longest) == MAX_MESSAGE_BYTES
     assert isinstance(decode_sign_request(longest), pb.SignRequest)
     refused = decode_sign_request(longest + b"\0")
     assert isinstance(refused, SigningRefused)
-    assert f"{MAX_REQUEST_BYTES + 1} bytes" in str(refused)
+    assert f"{MAX_MESSAGE_BYTES + 1} bytes" in str(refused)

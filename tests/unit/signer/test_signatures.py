@@ -10,7 +10,6 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import NoSuchKey, RefusalReason, SigningRefused, TokenError, TokenUnavailable
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
-from sidecar.signer.requests import DecodedRequest
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
 from tests.fixtures.enrolment import LIFETIME, World
@@ -26,7 +25,7 @@ class _Signer:
         assert identity.store.current
         self.key_id: KeyId = identity.store.current.key_id
 
-    async def answer(self, request: DecodedRequest) -> pb.SignResponse:
+    async def answer(self, request: pb.SignRequest | SigningRefused) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
         self.signatures.begin(request, answered.set_result)
         return await answered

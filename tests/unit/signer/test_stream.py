@@ -12,7 +12,6 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer import stream as module
-from sidecar.signer.requests import DecodedRequest
 from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.token.base import KeyId
@@ -25,27 +24,28 @@ class _Caller:
     """Feeds a stream and collects its answers."""
 
     def __init__(self, signatures: Signatures) -> None:
-        self.requests: asyncio.Queue[DecodedRequest | None] = asyncio.Queue()
+        self.requests: asyncio.Queue[pb.SignRequests | None] = asyncio.Queue()
         self.answers: list[pb.SignResponse] = []
         self.read = 0
         self.running = asyncio.create_task(
             SignStream(signatures).run(self._incoming(), self._write)
         )
 
-    def ask(self, *requests: DecodedRequest) -> None:
+    def ask(self, *requests: pb.SignRequest) -> None:
+        """Each in a message of its own."""
         for request in requests:
-            self.requests.put_nowait(request)
+            self.requests.put_nowait(pb.SignRequests(requests=[request]))
 
     def end(self) -> None:
         self.requests.put_nowait(None)
 
-    async def _incoming(self) -> AsyncIterator[DecodedRequest]:
+    async def _incoming(self) -> AsyncIterator[pb.SignRequests]:
         while (request := await self.requests.get()) is not None:
             self.read += 1
             yield request
 
-    async def _write(self, answer: pb.SignResponse) -> None:
-        self.answers.append(answer)
+    async def _write(self, message: pb.SignResponses) -> None:
+        self.answers.extend(message.responses)
 
 
 @pytest.fixture

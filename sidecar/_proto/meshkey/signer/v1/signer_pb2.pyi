@@ -68,6 +68,12 @@ class SignRequest(_message.Message):
     message: bytes
     def __init__(self, request_id: _Optional[int] = ..., key_id: _Optional[bytes] = ..., scheme: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., message: _Optional[bytes] = ...) -> None: ...
 
+class SignRequests(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[SignRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[SignRequest, _Mapping]]] = ...) -> None: ...
+
 class SignResponse(_message.Message):
     __slots__ = ("request_id", "signature", "refusal", "retry")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +85,12 @@ class SignResponse(_message.Message):
     refusal: Refusal
     retry: Retry
     def __init__(self, request_id: _Optional[int] = ..., signature: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ...) -> None: ...
+
+class SignResponses(_message.Message):
+    __slots__ = ("responses",)
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    responses: _containers.RepeatedCompositeFieldContainer[SignResponse]
+    def __init__(self, responses: _Optional[_Iterable[_Union[SignResponse, _Mapping]]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("reason", "detail")

@@ -41,8 +41,8 @@ class SignerStub:
                 _registered_method=True)
         self.SignStream = channel.stream_stream(
                 '/meshkey.signer.v1.Signer/SignStream',
-                request_serializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignRequest.SerializeToString,
-                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignResponse.FromString,
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignRequests.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignResponses.FromString,
                 _registered_method=True)
         self.Sign = channel.unary_unary(
                 '/meshkey.signer.v1.Signer/Sign',
@@ -65,7 +65,9 @@ class SignerServicer:
 
     def SignStream(self, request_iterator, context):
         """Pipelined signatures: requests are answered in any order, correlated by
-        request_id. A failed request never ends the stream.
+        request_id. A failed request never ends the stream. Whatever is ready at the
+        same time travels in one message, in both directions, because a message costs
+        more than a signature; nobody waits for a batch to fill.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,8 +90,8 @@ def add_SignerServicer_to_server(servicer, server):
             ),
             'SignStream': grpc.stream_stream_rpc_method_handler(
                     servicer.SignStream,
-                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignRequest.FromString,
-                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignResponse.SerializeToString,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignRequests.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignResponses.SerializeToString,
             ),
             'Sign': grpc.unary_unary_rpc_method_handler(
                     servicer.Sign,
@@ -149,8 +151,8 @@ class Signer:
             request_iterator,
             target,
             '/meshkey.signer.v1.Signer/SignStream',
-            sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignRequest.SerializeToString,
-            sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignResponse.FromString,
+            sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignRequests.SerializeToString,
+            sidecar_dot___proto_dot_meshkey_dot_signer_dot_v1_dot_signer__pb2.SignResponses.FromString,
             options,
             channel_credentials,
             insecure,
