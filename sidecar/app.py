@@ -49,10 +49,7 @@ async def serve(settings: Settings) -> None:
             share a process.
         MeshkeyError: the start failed.
     """
-    if settings.identity and settings.issuer:
-        raise ConfigurationError(
-            "[identity] and [issuer] need a process each: a sidecar must not mint identities"
-        )
+    _check_role(settings)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -60,10 +57,9 @@ async def serve(settings: Settings) -> None:
         parts = _Parts(settings, stack)
         if settings.identity:
             running = await parts.sidecar(settings.identity)
-        elif settings.issuer:
-            running = await parts.issuer(settings.issuer)
         else:
-            raise ConfigurationError("nothing to serve: add a section [identity] or [issuer]")
+            assert settings.issuer
+            running = await parts.issuer(settings.issuer)
         log.info("ready")
         await _first_of(stopped.wait(), *running)
         log.info("stopping")
@@ -72,6 +68,17 @@ async def serve(settings: Settings) -> None:
 def open_token(settings: TokenSettings) -> Token:
     """Opens the configured token. Blocks."""
     return Pkcs11Token.open(settings.module, settings.label, Pin.read(settings.pin_file), SOFTHSM2)
+
+
+def _check_role(settings: Settings) -> None:
+    if settings.identity and settings.issuer:
+        raise ConfigurationError(
+            "[identity] and [issuer] need a process each: a sidecar must not mint identities"
+        )
+    if not settings.identity and not settings.issuer:
+        raise ConfigurationError("nothing to serve: add a section [identity] or [issuer]")
+    if settings.identity and not (settings.ca and settings.signer):
+        raise ConfigurationError("[identity] needs the sections [ca] and [signer]")
 
 
 class _Parts:
@@ -86,8 +93,8 @@ class _Parts:
         stack.callback(self._executor.close)
 
     async def sidecar(self, settings: IdentitySettings) -> Sequence[asyncio.Task[None]]:
-        if not self._settings.ca or not self._settings.signer:
-            raise ConfigurationError("[identity] needs the sections [ca] and [signer]")
+        assert self._settings.ca
+        assert self._settings.signer
         channel = await self._stack.enter_async_context(unix_channel(self._settings.ca.socket))
         identity = self._identity(settings, channel)
         self._stack.push_async_callback(identity.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
@@ -22,6 +23,8 @@ from sidecar.config.settings import (
 from sidecar.errors import ConfigurationError
 
 _S = TypeVar("_S")
+# What Kubernetes sets in every container beside a Service named, say, meshkey-signer.
+_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)$")
 
 
 def load(file: Path, environment: Mapping[str, str]) -> Settings:
@@ -81,7 +84,8 @@ def _check_variables(environment: Mapping[str, str]) -> None:
     known = {variable for section in SECTIONS for variable in _variables(section)}
     for variable in environment:
         section = variable.removeprefix("MESHKEY_").partition("_")[0].lower()
-        if variable.startswith("MESHKEY_") and section in SECTIONS and variable not in known:
+        ours = variable.startswith("MESHKEY_") and section in SECTIONS
+        if ours and variable not in known and not _SERVICE_LINK.search(variable):
             raise ConfigurationError(f"unknown setting in the environment: {variable}")
 
 

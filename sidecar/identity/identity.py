@@ -66,7 +66,10 @@ class Identity:
         while True:
             await self._until_due()
             try:
-                await self.renew()
+                async with self._renewing:
+                    # Not if a rotation on command was faster.
+                    if self._until_renewal() <= 0:
+                        await self._renew()
                 failures = 0
             except MeshkeyError as error:
                 failures += 1
@@ -86,18 +89,21 @@ class Identity:
             MeshkeyError: what went wrong; the identity in use stays.
         """
         async with self._renewing:
-            try:
-                enrolled = await self._enrolment.run(self._now)
-            except MeshkeyError as error:
-                self.last_error = str(error)
-                raise
-            self.last_error = ""
-            return self._publish(enrolled)
+            return await self._renew()
 
     async def close(self) -> None:
         """Destroys every key, after a renewal that is under way has cleaned up."""
         async with self._renewing:
             await self.keyring.close()
+
+    async def _renew(self) -> int:
+        try:
+            enrolled = await self._enrolment.run(self._now)
+        except MeshkeyError as error:
+            self.last_error = str(error)
+            raise
+        self.last_error = ""
+        return self._publish(enrolled)
 
     async def _until_due(self) -> None:
         while (wait := self._until_renewal()) > 0:  # noqa: ASYNC110  # the clock has no event

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from sidecar.errors import ConfigurationError
 
+# Links are followed (a Kubernetes Secret is one): what they lead to is what is checked.
 # Without O_NONBLOCK a pipe that has no writer would be waited for.
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _LONGEST = 4096
 
 

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from sidecar.admin.client import CommandFailed
 from sidecar.demo.envoy import Envoy
 from sidecar.demo.mesh import CLIENT, SERVER
 from sidecar.demo.processes import wait_for
@@ -140,7 +141,7 @@ def test_a_failed_renewal_takes_nothing_away(
     # The local CA's certificates are refused while its root is not in the bundle.
     lab.roots.write_bytes(lab.forge.root_pem)
     try:
-        with pytest.raises(Exception, match="the chain does not lead to a trusted root"):
+        with pytest.raises(CommandFailed, match="the chain does not lead to a trusted root"):
             server.sidecar.rotate()
     finally:
         lab.roots.write_bytes(roots)

@@ -153,6 +153,13 @@ def test_an_unknown_setting_in_the_environment_is_refused(variable: str) -> None
         _parse(SIDECAR, **{variable: "x"})
 
 
+@pytest.mark.parametrize(
+    "name", ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT", "PORT_443_TCP_ADDR"]
+)
+def test_the_links_of_a_kubernetes_service_of_our_name_are_no_settings(name: str) -> None:
+    assert _parse(SIDECAR, **{f"MESHKEY_SIGNER_{name}": "10.0.0.1"})
+
+
 def test_other_variables_are_none_of_our_business() -> None:
     assert _parse(SIDECAR, MESHKEY_CONFIG="/x", PATH="/bin", meshkey_token_pin="x", MESHKEY="")
 

@@ -66,6 +66,23 @@ async def test_nothing_is_renewed_before_half_of_the_lifetime(world: World) -> N
         assert identity.store.generation == 1
 
 
+async def test_a_rotation_that_is_under_way_when_a_renewal_comes_due_replaces_it(
+    world: World,
+) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+        world.authority.open.clear()
+        rotation = asyncio.create_task(identity.renew())
+        await soon(lambda: len(world.authority.requests) == 2)
+        world.clock.advance(LIFETIME / 2)
+        await soon(_counter(5))
+        world.authority.open.set()
+        assert await rotation == 2
+        await soon(_counter(5))
+        assert identity.store.generation == len(world.authority.requests) == 2
+
+
 async def test_renewal_is_make_before_break(world: World) -> None:
     identity = world.identity()
     async with _running(identity):

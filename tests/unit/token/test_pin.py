@@ -47,6 +47,14 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
         Pin.read(file)
 
 
+def test_a_link_is_as_good_as_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(_file(tmp_path))
+    assert Pin.read(tmp_path / "link") == Pin.read(_file(tmp_path))
+    _file(tmp_path).chmod(0o644)
+    with pytest.raises(ConfigurationError, match="is open to others"):
+        Pin.read(tmp_path / "link")
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\n1234\n"])
 def test_an_empty_first_line_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigurationError, match="is empty"):
@@ -61,18 +69,11 @@ def _directory(path: Path) -> None:
     path.mkdir(mode=0o700)
 
 
-def _link(path: Path) -> None:
-    target = path.with_name("target")
-    target.write_text("1234")
-    target.chmod(0o400)
-    path.symlink_to(target)
-
-
 def _pipe(path: Path) -> None:
     os.mkfifo(path, 0o600)
 
 
-@pytest.mark.parametrize("make", [_missing, _directory, _link, _pipe])
+@pytest.mark.parametrize("make", [_missing, _directory, _pipe])
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "pin")
     with pytest.raises(ConfigurationError, match="PIN file"):

@@ -46,7 +46,7 @@ class CertificateAuthorityServicer:
 
     def Issue(self, request, context):
         """Issues a workload certificate for the one SPIFFE ID in the CSR.
-        Refused with INVALID_ARGUMENT (the CSR) or PERMISSION_DENIED (the identity).
+        Refused with INVALID_ARGUMENT: not that shape, or not its trust domain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
