@@ -18,6 +18,7 @@ from sidecar.admin.service import AdminService
 from sidecar.ca.local import LocalAuthority
 from sidecar.config.settings import IdentitySettings, IssuerSettings, Settings, TokenSettings
 from sidecar.errors import ConfigurationError
+from sidecar.identity.destruction import Destruction
 from sidecar.identity.enrolment import Enrolment
 from sidecar.identity.identity import Identity
 from sidecar.identity.keyring import Keyring
@@ -126,6 +127,7 @@ class _Parts:
 
     def _identity(self, settings: IdentitySettings, channel: grpc.aio.Channel) -> Identity:
         store = SnapshotStore()
+        destruction = Destruction(self._token, self._executor)
         return Identity(
             name=DEFAULT,
             spiffe_id=settings.spiffe_id,
@@ -138,9 +140,10 @@ class _Parts:
                 self._token,
                 self._executor,
                 LocalAuthority(channel),
+                destruction,
             ),
             store=store,
-            keyring=Keyring(self._token, self._executor, store, _now),
+            keyring=Keyring(destruction, store, _now),
             now=_now,
         )
 

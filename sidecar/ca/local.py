@@ -33,4 +33,6 @@ class LocalAuthority:
         except grpc.aio.AioRpcError as error:
             kind = AuthorityUnavailable if error.code() in _RETRYABLE else AuthorityError
             raise kind(f"local CA: {error.code().name}: {error.details()}") from error
+        if answer is None:  # gRPC's way to say that it is no such message
+            raise AuthorityError("local CA: its answer cannot be decoded")
         return list(answer.certificate_chain)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from sidecar.ca.base import CertificateAuthority
 from sidecar.core.chain import CertificateChain, verified_chain
 from sidecar.core.csr import build_csr
@@ -17,10 +15,9 @@ from sidecar.core.spiffe import SpiffeId
 from sidecar.core.token_key import TokenPrivateKey
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused, MeshkeyError
+from sidecar.identity.destruction import Destruction
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,7 @@ class Enrolment:
         token: Token,
         executor: TokenExecutor,
         authority: CertificateAuthority,
+        destruction: Destruction,
     ) -> None:
         self._spiffe_id = spiffe_id
         self._lifetime = lifetime
@@ -50,11 +48,12 @@ class Enrolment:
         self._token = token
         self._executor = executor
         self._authority = authority
+        self._destruction = destruction
 
     async def run(self, now: Callable[[], datetime]) -> Enrolled:
         """Raises what the token or the authority raise, or `CertificateRefused`.
 
-        After a failure or a cancellation no key of this attempt is left on the token.
+        After a failure or a cancellation the key of this attempt is destroyed.
         """
         bundle = self._read_bundle()
         label = f"meshkey {self._spiffe_id}"
@@ -86,10 +85,7 @@ class Enrolment:
             key = await generating
         except MeshkeyError:
             return  # no key was made
-        try:
-            await self._executor.run(lambda: self._token.destroy(key.id))
-        except MeshkeyError as error:
-            log.error("key not destroyed", key_id=str(key.id), error=str(error))
+        await self._destruction.destroy(key.id)
 
     def _private(self, key: TokenKey) -> TokenPrivateKey:
         scheme = self._token.schemes[0]

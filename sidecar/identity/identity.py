@@ -71,7 +71,7 @@ class Identity:
                     if self._until_renewal() <= 0:
                         await self._renew()
                 failures = 0
-            except MeshkeyError as error:
+            except Exception as error:  # not even a bug takes a valid pair away
                 failures += 1
                 delay = retry_delay(failures, random.random())  # noqa: S311  # spread, no secret
                 log.error(
@@ -79,6 +79,7 @@ class Identity:
                     identity=self.name,
                     error=str(error),
                     retry_in_s=round(delay.total_seconds(), 1),
+                    exc_info=None if isinstance(error, MeshkeyError) else error,
                 )
                 await asyncio.sleep(delay.total_seconds())
 
@@ -99,8 +100,8 @@ class Identity:
     async def _renew(self) -> int:
         try:
             enrolled = await self._enrolment.run(self._now)
-        except MeshkeyError as error:
-            self.last_error = str(error)
+        except Exception as error:
+            self.last_error = str(error) or type(error).__name__
             raise
         self.last_error = ""
         return self._publish(enrolled)

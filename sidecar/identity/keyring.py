@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 
 import structlog
 
-from sidecar.errors import MeshkeyError
+from sidecar.identity.destruction import Destruction
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.identity.store import SnapshotStore
-from sidecar.token.base import KeyId, Token
-from sidecar.token.executor import TokenExecutor
+from sidecar.token.base import KeyId
 
 log = structlog.get_logger(__name__)
 
@@ -31,20 +29,16 @@ class Keyring:
 
     def __init__(
         self,
-        token: Token,
-        executor: TokenExecutor,
+        destruction: Destruction,
         store: SnapshotStore,
         now: Callable[[], datetime],
         handshake_timeout: timedelta = HANDSHAKE_TIMEOUT,
     ) -> None:
-        self._token = token
-        self._executor = executor
+        self._destruction = destruction
         self._store = store
         self._now = now
         self._handshake_timeout = handshake_timeout
         self._grants: dict[KeyId, KeyGrant] = {}
-        # No longer granted, and still on the token as far as is known.
-        self._doomed: set[KeyId] = set()
         self._retirements: set[asyncio.Task[None]] = set()
 
     def grant(self, key_id: KeyId) -> KeyGrant | None:
@@ -73,24 +67,22 @@ class Keyring:
         lifetime_left = (grant.not_after - self._now()).total_seconds()
         try:
             async with asyncio.timeout(max(lifetime_left, 0.0)):
-                await self._store.acknowledged(replaced_by)
-                await asyncio.sleep(self._handshake_timeout.total_seconds())
+                await self._in_use_everywhere(replaced_by)
         except TimeoutError:
             log.warning(
                 "key expired before its successor was acknowledged", key_id=str(grant.key_id)
             )
         await self._destroy(grant.key_id)
 
+    async def _in_use_everywhere(self, generation: int) -> None:
+        while True:
+            await self._store.acknowledged(generation)
+            await asyncio.sleep(self._handshake_timeout.total_seconds())
+            # A subscriber whose stream was down a moment ago may be back with the old key.
+            if self._store.is_acknowledged(generation):
+                return
+
     async def _destroy(self, *key_ids: KeyId) -> None:
         for key_id in key_ids:
             self._grants.pop(key_id, None)
-        # Together with those that could not be destroyed before.
-        self._doomed.update(key_ids)
-        for key_id in list(self._doomed):
-            try:
-                await self._executor.run(partial(self._token.destroy, key_id))
-            except MeshkeyError as error:
-                log.error("key not destroyed", key_id=str(key_id), error=str(error))
-            else:
-                self._doomed.discard(key_id)
-                log.info("key destroyed", key_id=str(key_id))
+        await self._destruction.destroy(*key_ids)

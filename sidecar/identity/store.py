@@ -16,6 +16,8 @@ class Subscription:
         self._store = store
         self._delivered = 0
         self.acked_generation = 0
+        # Of the refusal that was its last word; 0 if that was an acknowledgement.
+        self.refused_generation = 0
         self.error = ""
 
     async def next(self) -> Snapshot:
@@ -35,6 +37,7 @@ class Subscription:
         if not self.acked_generation <= generation <= self._delivered:
             return
         self.error = error
+        self.refused_generation = generation if error else 0
         if not error:
             self.acked_generation = generation
         self._store.notify()
@@ -46,6 +49,9 @@ class SnapshotStore:
     def __init__(self) -> None:
         self._current: Snapshot | None = None
         self._subscriptions: list[Subscription] = []
+        # The newest generation that someone who left had refused. He may be back any moment
+        # and still uses what came before, so it never counts as acknowledged.
+        self._refused = 0
         self._change = asyncio.Event()
 
     @property
@@ -75,12 +81,22 @@ class SnapshotStore:
             yield subscription
         finally:
             self._subscriptions.remove(subscription)
+            self._refused = max(self._refused, subscription.refused_generation)
             self.notify()
 
     async def acknowledged(self, generation: int) -> None:
-        """Waits until every live subscription has acknowledged `generation` or a later one."""
-        while any(s.acked_generation < generation for s in self._subscriptions):
+        """Waits until `is_acknowledged`."""
+        while not self.is_acknowledged(generation):
             await self.changed()
+
+    def is_acknowledged(self, generation: int) -> bool:
+        """Whether every live subscription has acknowledged `generation` or a later one.
+
+        Not if someone refused it, or a later one, and left.
+        """
+        return self._refused < generation and all(
+            s.acked_generation >= generation for s in self._subscriptions
+        )
 
     async def changed(self) -> None:
         """Waits for the next publication, acknowledgement, arrival or departure."""

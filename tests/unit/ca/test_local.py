@@ -64,6 +64,24 @@ async def test_some_statuses_say_ask_again(
         await authority.sign(b"csr", timedelta(minutes=20))
 
 
+async def test_an_answer_that_is_no_message_is_a_refusal(short_dir: Path) -> None:
+    async def garbled(_request: bytes, _context: object) -> bytes:
+        return b"\xff\xff"
+
+    server = unix_server()
+    handler = grpc.method_handlers_generic_handler(
+        "meshkey.ca.v1.CertificateAuthority",
+        {"Issue": grpc.unary_unary_rpc_method_handler(garbled)},
+    )
+    server.add_generic_rpc_handlers((handler,))
+    bind(server, short_dir / "ca", 0o600)
+    await server.start()
+    async with unix_channel(short_dir / "ca") as channel:
+        with pytest.raises(AuthorityError, match="cannot be decoded"):
+            await LocalAuthority(channel).sign(b"csr", timedelta(minutes=20))
+    await server.stop(None)
+
+
 @pytest.mark.parametrize("code", _FINAL)
 async def test_all_others_are_refusals(
     authority: LocalAuthority, issuer: _Issuer, code: str

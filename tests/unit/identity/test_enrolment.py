@@ -132,14 +132,19 @@ async def test_a_key_that_cannot_be_destroyed_does_not_hide_what_failed_first(
 
     monkeypatch.setattr(world.token, "destroy", refuse)
     world.authority.failures.append(AuthorityError("no"))
+    enrolment = world.enrolment()
     with pytest.raises(AuthorityError):
-        await world.enrolment().run(world.clock)
+        await enrolment.run(world.clock)
     world.authority.open.clear()
-    running = asyncio.create_task(world.enrolment().run(world.clock))
+    running = asyncio.create_task(enrolment.run(world.clock))
     await soon(lambda: len(world.authority.requests) == 2)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    assert len(world.token.held_keys) == 2
+    monkeypatch.undo()
+    await world.destruction.destroy()
+    assert not world.token.held_keys, "they are tried again with the next key's destruction"
 
 
 async def test_the_first_failure_of_the_token_is_the_one_reported(world: World) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from sidecar.core.certificate_verify import Side
 from sidecar.errors import AuthorityError, AuthorityUnavailable, CertificateRefused, MeshkeyError
@@ -196,12 +197,21 @@ async def test_a_lost_token_is_no_end(world: World, monkeypatch: pytest.MonkeyPa
         await _published(identity, 1)
 
 
-async def test_a_bug_ends_the_identity_and_is_not_hidden(world: World) -> None:
+async def test_a_bug_takes_no_valid_certificate_away_and_is_not_hidden(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "retry_delay", lambda *_: timedelta(0))
     identity = world.identity()
-    world.authority.failures.append(ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        await identity.run()
-    assert not world.token.held_keys
+    await identity.renew()
+    first = await _published(identity, 1)
+    world.authority.failures += [ZeroDivisionError()] * 2
+    world.clock.advance(LIFETIME / 2)
+    with capture_logs() as logged:
+        async with _running(identity):
+            await _published(identity, 2)
+    failed = [entry for entry in logged if entry["event"] == "renewal failed"]
+    assert [type(entry["exc_info"]) for entry in failed] == [ZeroDivisionError] * 2
+    assert first.key_id not in world.token.held_keys or identity.keyring.grant(first.key_id)
 
 
 async def test_two_renewals_at_once_take_turns(world: World) -> None:

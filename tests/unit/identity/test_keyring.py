@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -24,9 +25,7 @@ class _Ring:
     def __init__(self, world: World, handshake_timeout: timedelta = timedelta(0)) -> None:
         self.world = world
         self.store = SnapshotStore()
-        self.keyring = Keyring(
-            world.token, world.executor, self.store, world.clock, handshake_timeout
-        )
+        self.keyring = Keyring(world.destruction, self.store, world.clock, handshake_timeout)
 
     async def admit(self, lifetime: timedelta = timedelta(minutes=20)) -> KeyId:
         key = await self.world.executor.run(lambda: self.world.token.generate("key"))
@@ -82,6 +81,40 @@ async def test_a_refused_successor_keeps_the_old_key(ring: _Ring) -> None:
         await settle()
         assert ring.keyring.grant(old)
         assert old in ring.world.token.held_keys
+
+
+async def test_who_refused_the_successor_and_left_may_be_back_with_the_old_key(
+    ring: _Ring,
+) -> None:
+    old = await ring.admit()
+    ring.store.publish(snapshot(2))
+    with ring.store.subscribe() as subscription:
+        await subscription.next()
+        subscription.answer(2, "cannot use it")
+    ring.keyring.retire(old, replaced_by=2)
+    await settle()
+    assert ring.keyring.grant(old)
+    with ring.store.subscribe() as subscription:
+        await subscription.next()
+        subscription.answer(2, "")
+        await settle()
+        assert ring.keyring.grant(old), "another one's acknowledgement says nothing about him"
+    ring.keyring.retire(await ring.admit(), replaced_by=3)
+    assert old in ring.world.token.held_keys
+
+
+async def test_who_comes_back_within_a_handshakes_time_counts(world: World) -> None:
+    ring = _Ring(world, handshake_timeout=timedelta(milliseconds=50))
+    old = await ring.admit()
+    ring.store.publish(snapshot(2))
+    ring.keyring.retire(old, replaced_by=2)
+    await settle()
+    with ring.store.subscribe() as subscription:
+        await subscription.next()
+        await asyncio.sleep(0.1)
+        assert ring.keyring.grant(old)
+        subscription.answer(2, "")
+        await ring.gone(old)
 
 
 async def test_handshakes_in_flight_get_their_time_after_the_acknowledgement(world: World) -> None:

@@ -1,0 +1,37 @@
+"""The end of keys: destroyed, verified and recorded, however often it has to be tried."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import structlog
+
+from sidecar.errors import MeshkeyError
+from sidecar.token.base import KeyId, Token
+from sidecar.token.executor import TokenExecutor
+
+log = structlog.get_logger(__name__)
+
+
+class Destruction:
+    """Destroys keys and remembers those that the token would not let go of yet."""
+
+    def __init__(self, token: Token, executor: TokenExecutor) -> None:
+        self._token = token
+        self._executor = executor
+        self._owed: set[KeyId] = set()
+
+    async def destroy(self, *key_ids: KeyId) -> None:
+        """Destroys `key_ids`, and with them what could not be destroyed before.
+
+        Never raises for a token that fails: the key is logged, and tried again with the next.
+        """
+        self._owed.update(key_ids)
+        for key_id in list(self._owed):
+            try:
+                await self._executor.run(partial(self._token.destroy, key_id))
+            except MeshkeyError as error:
+                log.error("key not destroyed", key_id=str(key_id), error=str(error))
+            else:
+                self._owed.discard(key_id)
+                log.info("key destroyed", key_id=str(key_id))
