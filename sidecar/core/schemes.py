@@ -9,3 +9,7 @@ class SignatureScheme(IntEnum):
     """IANA code points of the schemes that meshkey signs with."""
 
     ECDSA_SECP256R1_SHA256 = 0x0403
+
+    @property
+    def is_rsa(self) -> bool:
+        return False

@@ -24,6 +24,7 @@ class ApprovedSignature:
 
     key_id: KeyId
     scheme: SignatureScheme
+    side: Side
     message: bytes
 
 
@@ -48,7 +49,7 @@ def approve(
         content = CertificateVerifyContent.parse(request.message, side)
     except ValueError as error:
         raise SigningRefused(RefusalReason.MESSAGE, str(error)) from error
-    return ApprovedSignature(key_id, scheme, content.encode())
+    return ApprovedSignature(key_id, scheme, side, content.encode())
 
 
 def _side(request: pb.SignRequest, granted: KeyGrant) -> Side:

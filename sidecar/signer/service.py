@@ -12,9 +12,10 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import SigningRefused, UnknownIdentity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.requests import decoder
-from sidecar.signer.signatures import Signatures
+from sidecar.signer.signatures import LIMIT_S, Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.signer.watch import follow
+from sidecar.token.executor import Caller
 
 _SERVICE = "meshkey.signer.v1.Signer"
 _SignContext = grpc.aio.ServicerContext[pb.SignRequest | SigningRefused, pb.SignResponse]
@@ -70,10 +71,17 @@ class SignerService:
         await SignStream(self._signatures).run(requests, context.write)
 
     async def _sign(
-        self, request: pb.SignRequest | SigningRefused, _context: _SignContext
+        self, request: pb.SignRequest | SigningRefused, context: _SignContext
     ) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
+        caller = Caller()
         self._signatures.begin(
-            request, lambda answer: None if answered.done() else answered.set_result(answer)
+            request,
+            lambda answer: None if answered.done() else answered.set_result(answer),
+            caller,
+            min(LIMIT_S, context.time_remaining() or LIMIT_S),
         )
-        return await answered
+        try:
+            return await answered
+        finally:
+            caller.gone = True

@@ -7,14 +7,25 @@ from collections.abc import Callable
 import structlog
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.certificate_verify import Side
 from sidecar.errors import NoSuchKey, Retryable, SignerBusy, SigningRefused
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.policy import approve
 from sidecar.telemetry import SigningCounts
 from sidecar.token.base import Token
-from sidecar.token.executor import TokenExecutor
+from sidecar.token.executor import Caller, TokenExecutor
+from sidecar.token.lanes import Lane, Purpose
 
 log = structlog.get_logger(__name__)
+
+# Below the handshake timeout of the Envoy module: it learns the reason before it gives up.
+LIMIT_S = 9.0
+
+_LANES = {
+    (side, slow): Lane(Purpose.SERVER if side is Side.SERVER else Purpose.CLIENT, slow)
+    for side in Side
+    for slow in (False, True)
+}
 
 Answer = Callable[[pb.SignResponse], None]
 
@@ -28,8 +39,17 @@ class Signatures:
         self._token = token
         self._executor = executor
 
-    def begin(self, request: pb.SignRequest | SigningRefused, answer: Answer) -> None:
-        """Calls `answer` exactly once: at once with a refusal, or when the token is done."""
+    def begin(
+        self,
+        request: pb.SignRequest | SigningRefused,
+        answer: Answer,
+        caller: Caller,
+        limit: float = LIMIT_S,
+    ) -> None:
+        """Calls `answer` exactly once: at once with a refusal, or when the token is done.
+
+        That is within about `limit` seconds, or sooner once the `caller` is gone.
+        """
         if isinstance(request, SigningRefused):
             answer(self._failed(0, request))
             return
@@ -37,10 +57,13 @@ class Signatures:
         try:
             approved = approve(request, self._registry.grant)
             self._executor.submit(
+                _LANES[approved.side, approved.scheme.is_rsa],
                 lambda: self._token.sign(approved.key_id, approved.scheme, approved.message),
                 lambda signature, error: answer(self._response(request_id, signature, error)),
+                limit=limit,
+                caller=caller,
             )
-        except (SigningRefused, SignerBusy) as error:
+        except (SigningRefused, Retryable) as error:
             answer(self._failed(request_id, error))
 
     def _response(

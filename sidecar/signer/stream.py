@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import SigningRefused
 from sidecar.signer.signatures import Signatures
+from sidecar.token.executor import Caller
 
-# Answers that one stream may be waiting for; past that its requests are left unread.
+# Requests of one stream whose answers are not written yet; past that it is left unread, so
+# that a caller that asks and does not listen costs no more than this.
 _IN_FLIGHT = 512
 
 
@@ -22,6 +24,7 @@ class SignStream:
     def __init__(self, signatures: Signatures) -> None:
         self._signatures = signatures
         self._room = asyncio.Semaphore(_IN_FLIGHT)
+        self._caller = Caller()
         self._answers: list[pb.SignResponse] = []
         self._unanswered = 0
         self._ended = False
@@ -41,7 +44,9 @@ class SignStream:
                 if answers := self._answers:
                     self._answers = []
                     await write(pb.SignResponses(responses=answers))
+                    self._make_room(len(answers))
         finally:
+            self._caller.gone = True
             reader.cancel()
 
     async def _read(self, requests: AsyncIterator[pb.SignRequests | SigningRefused]) -> None:
@@ -52,13 +57,16 @@ class SignStream:
                 for request in parts:
                     await self._room.acquire()
                     self._unanswered += 1
-                    self._signatures.begin(request, self._answer)
+                    self._signatures.begin(request, self._answer, self._caller)
         finally:
             self._ended = True
             self._news.set()
 
     def _answer(self, answer: pb.SignResponse) -> None:
         self._unanswered -= 1
-        self._room.release()
         self._answers.append(answer)
         self._news.set()
+
+    def _make_room(self, answers: int) -> None:
+        for _ in range(answers):
+            self._room.release()

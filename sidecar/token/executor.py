@@ -4,90 +4,222 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
+
 from sidecar.errors import SignerBusy, TokenUnavailable
+from sidecar.token.lanes import FairQueue, Lane, Purpose
+
+log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 _Outcome = Any
-_Work = Callable[[], _Outcome]
 _Done = Callable[[_Outcome, BaseException | None], None]
+
+UPKEEP = Lane(Purpose.UPKEEP)
+# Making an RSA key takes a TPM a minute and more.
+UPKEEP_LIMIT_S = 180.0
+# Waking the event loop costs more than a fast signature, so results of fast work travel
+# together: as many as this, or all when nothing waits.
+_TOGETHER = 16
+_FAST_S = 0.0005
+_TICK_S = 0.25
+_CLOSE_S = 2.0
+
+
+class Caller:
+    """Whoever waits for results. Once `gone`, what still waits for him is not begun."""
+
+    gone = False
+
+
+_NOBODY = Caller()
+
+
+@dataclass(eq=False)
+class _Job:
+    work: Callable[[], _Outcome]
+    done: _Done
+    caller: Caller
+    deadline: float
+    limit: float
+    lane: Lane
+    began: float = 0.0
+    answered: bool = False
+    outcome: _Outcome = None
+    error: BaseException | None = None
 
 
 class TokenExecutor:
     """Runs blocking work on `threads` threads and hands results to the event loop.
 
     Each thread keeps its own token session, which is why they live as long as the
-    process. At most `backlog` pieces of work wait or run at once. Results that are ready
-    together reach the loop in one wake-up: waking it costs more than a signature.
+    process. Lanes share the threads fairly; at most `backlog` pieces of work wait in each.
+    A piece that the module does not return from within its limit is answered with
+    `TokenUnavailable`; so is all new work while no thread is left.
     """
 
     def __init__(self, threads: int, backlog: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._backlog = backlog
-        self._pending = 0
-        self._queue: SimpleQueue[tuple[_Work, _Done] | None] = SimpleQueue()
-        self._finished: deque[tuple[_Done, _Outcome, BaseException | None]] = deque()
+        self._waiting: FairQueue[_Job] = FairQueue(backlog)
+        self._work_came = threading.Condition()
+        self._idle = 0
+        self._running: dict[int, _Job] = {}
+        self._finished: deque[_Job] = deque()
         self._notified = False
         self._closed = False
+        self._all_hung = False
+        self._pending = 0
+        self._watch: asyncio.TimerHandle | None = None
         self._threads = [
-            threading.Thread(target=self._work, name=f"token-{number}", daemon=True)
-            for number in range(threads)
+            threading.Thread(target=self._run, args=(n,), name=f"token-{n}", daemon=True)
+            for n in range(threads)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, work: _Work, done: _Done) -> None:
+    @property
+    def pending(self) -> int:
+        """Pieces of work that wait or run and are not answered."""
+        return self._pending
+
+    @property
+    def hung(self) -> int:
+        """Threads that the module has not returned from within the limit of their work."""
+        with self._work_came:
+            return sum(job.answered for job in self._running.values())
+
+    def submit(
+        self,
+        lane: Lane,
+        work: Callable[[], _Outcome],
+        done: _Done,
+        *,
+        limit: float,
+        caller: Caller = _NOBODY,
+    ) -> None:
         """Runs `work()` on a thread, then `done(result, error)` on the loop.
 
-        Never blocks. Call it on the loop.
+        Never blocks. Call it on the loop. `limit` is in seconds: what has waited longer is
+        not begun, and what runs longer is given up; both get an error.
 
         Raises:
-            SignerBusy: the backlog is full.
-            TokenUnavailable: the executor was closed.
+            SignerBusy: the lane's backlog is full.
+            TokenUnavailable: the executor was closed, or every thread hangs in the module.
         """
         if self._closed:
             raise TokenUnavailable("the token is closed: this process is stopping")
-        if self._pending >= self._backlog:
-            raise SignerBusy(f"{self._backlog} token operations are waiting; ask again")
+        if self._all_hung and self.hung == len(self._threads):
+            raise TokenUnavailable("the token's module does not return from a call; see the log")
+        job = _Job(work, done, caller, time.monotonic() + limit, limit, lane)
+        with self._work_came:
+            self._waiting.put(lane, job)
+            if self._idle:
+                self._work_came.notify()
         self._pending += 1
-        self._queue.put((work, done))
+        if self._watch is None:
+            self._watch = self._loop.call_later(_TICK_S, self._look)
 
-    async def run(self, work: Callable[[], _T]) -> _T:
-        """Runs `work()` on a thread and waits for its result without blocking the loop."""
+    async def run(self, work: Callable[[], _T], limit: float = UPKEEP_LIMIT_S) -> _T:
+        """Runs upkeep on a thread and waits for its result without blocking the loop."""
         future: asyncio.Future[_T] = self._loop.create_future()
-        self.submit(work, lambda result, error: _settle(future, result, error))
+        self.submit(UPKEEP, work, lambda result, error: _settle(future, result, error), limit=limit)
         return await future
 
     def close(self) -> None:
-        """Lets running work finish and ends the threads. Blocks until they have ended."""
+        """Lets running work finish and ends the threads. Blocks, two seconds at most."""
         self._closed = True
-        for _ in self._threads:
-            self._queue.put(None)
+        if self._watch:
+            self._watch.cancel()
+        with self._work_came:
+            self._work_came.notify_all()
+        deadline = time.monotonic() + _CLOSE_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.error("the token's module does not return; leaving without it")
 
-    def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
-            work, done = job
+    def _run(self, number: int) -> None:
+        while job := self._next(number):
             try:
-                self._finished.append((done, work(), None))
+                job.outcome = job.work()
             except Exception as error:  # noqa: BLE001  # whoever waits for it gets it
-                self._finished.append((done, None, error))
-            if not self._notified:
-                self._notified = True
-                self._loop.call_soon_threadsafe(self._deliver)
+                job.error = error
+            took = time.monotonic() - job.began
+            self._finished.append(job)
+            with self._work_came:
+                del self._running[number]
+                self._waiting.charge(job.lane, took)
+            if len(self._finished) >= _TOGETHER:
+                self._notify()
+
+    def _next(self, number: int) -> _Job | None:
+        with self._work_came:
+            while True:
+                while not (taken := self._waiting.take()):
+                    self._notify()
+                    if self._closed:
+                        return None
+                    self._idle += 1
+                    self._work_came.wait()
+                    self._idle -= 1
+                lane, job = taken
+                if not 0.0 < self._waiting.expected(lane) < _FAST_S:
+                    self._notify()  # what is ready does not wait for this one
+                job.began = time.monotonic()
+                if job.caller.gone or job.began > job.deadline:
+                    job.error = _too_late(job)
+                    self._finished.append(job)
+                    continue
+                self._running[number] = job
+                return job
+
+    def _notify(self) -> None:
+        # A closed loop: a call that hung has returned after everyone left.
+        if self._finished and not self._notified and not self._loop.is_closed():
+            self._notified = True
+            self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         # Cleared first: a result that is appended from here on causes a new wake-up.
         self._notified = False
         while self._finished:
-            done, result, error = self._finished.popleft()
-            self._pending -= 1
-            done(result, error)
+            job = self._finished.popleft()
+            self._answer(job, job.outcome, job.error)
+
+    def _answer(self, job: _Job, outcome: _Outcome, error: BaseException | None) -> None:
+        if job.answered:
+            return
+        job.answered = True
+        self._pending -= 1
+        job.done(outcome, error)
+
+    def _look(self) -> None:
+        """The watchdog: answers for what hangs and for what waits behind it."""
+        self._deliver()
+        now = time.monotonic()
+        with self._work_came:
+            late = self._waiting.drop(lambda job: job.caller.gone or now > job.deadline)
+            running = list(self._running.values())
+        for job in late:
+            self._answer(job, None, _too_late(job))
+        for job in running:
+            if not job.answered and now - job.began > job.limit:
+                log.error("the token's module does not return", for_s=round(now - job.began, 1))
+                hung = TokenUnavailable(f"the token's module did not return within {job.limit:g} s")
+                self._answer(job, None, hung)
+        self._all_hung = self.hung == len(self._threads)
+        again = self._pending or self._all_hung
+        self._watch = self._loop.call_later(_TICK_S, self._look) if again else None
+
+
+def _too_late(job: _Job) -> SignerBusy:
+    return SignerBusy(f"waited {job.limit:g} s for the token; ask again")
 
 
 def _settle(future: asyncio.Future[_T], result: _T, error: BaseException | None) -> None:

@@ -271,13 +271,17 @@ async def test_a_malformed_watch_request_ends_its_own_stream_only(signer: _Signe
 async def test_a_full_backlog_tells_callers_to_come_back(signer: _Signer) -> None:
     signer.world.token.hold(signer.key_id)
     stream = SignCall(signer.channel)
-    requests = {number: sign_request(signer.key_id, number) for number in range(1, BACKLOG + 5)}
-    for request in requests.values():
+    requests = {number: sign_request(signer.key_id, number) for number in range(1, BACKLOG + 7)}
+    for request in list(requests.values())[:2]:
+        await stream.write(request)
+    # Both of the token's threads are at work; all others wait.
+    await soon(lambda: len(signer.world.token.waiting) == 2)
+    for request in list(requests.values())[2:]:
         await stream.write(request)
     busy = await _answers(stream, 4)
     assert {answer.retry.reason for answer in busy.values()} == {pb.Retry.REASON_BUSY}
     signer.world.token.release(signer.key_id)
-    signed = await _answers(stream, BACKLOG)
+    signed = await _answers(stream, BACKLOG + 2)
     assert {*busy} | {*signed} == {*requests}
     for number, answer in signed.items():
         verify(signer.public_key, requests[number], answer)

@@ -12,6 +12,7 @@ from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
+from sidecar.token.executor import Caller
 from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.requests import sign_request, verify
 from tests.fixtures.waiting import soon
@@ -27,7 +28,7 @@ class _Signer:
 
     async def answer(self, request: pb.SignRequest | SigningRefused) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        self.signatures.begin(request, answered.set_result)
+        self.signatures.begin(request, answered.set_result, Caller())
         return await answered
 
 

@@ -27,6 +27,8 @@ class _Caller:
         self.requests: asyncio.Queue[pb.SignRequests | None] = asyncio.Queue()
         self.answers: list[pb.SignResponse] = []
         self.read = 0
+        self.listening = asyncio.Event()
+        self.listening.set()
         self.running = asyncio.create_task(
             SignStream(signatures).run(self._incoming(), self._write)
         )
@@ -45,6 +47,7 @@ class _Caller:
             yield request
 
     async def _write(self, message: pb.SignResponses) -> None:
+        await self.listening.wait()
         self.answers.extend(message.responses)
 
 
@@ -122,6 +125,19 @@ async def test_past_the_bound_requests_are_left_unread(
     await soon(lambda: len(caller.answers) == len(held))
 
 
+async def test_a_caller_that_does_not_listen_is_not_read_for_ever(
+    caller: _Caller, world: World
+) -> None:
+    bound = module._IN_FLIGHT
+    caller.listening.clear()
+    caller.ask(*[sign_request(b"another", number) for number in range(bound + 9)])
+    await soon(lambda: caller.read > bound)
+    await settle()
+    assert caller.read == bound + 1
+    caller.listening.set()
+    await soon(lambda: len(caller.answers) == bound + 9)
+
+
 async def test_a_caller_that_vanished_costs_nothing_more(
     caller: _Caller, world: World, key_id: KeyId
 ) -> None:
@@ -134,4 +150,5 @@ async def test_a_caller_that_vanished_costs_nothing_more(
     world.token.release(key_id)
     await soon(lambda: not world.token.waiting)
     await settle()
-    assert not caller.answers
+    # Its answer came, and nothing waits for anyone.
+    assert world.executor.pending == 0

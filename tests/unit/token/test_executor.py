@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from sidecar.errors import NoSuchKey, SignerBusy, TokenUnavailable
-from sidecar.token.executor import TokenExecutor
+from sidecar.token import executor as module
+from sidecar.token.executor import Caller, TokenExecutor
+from sidecar.token.lanes import Lane, Purpose
 from tests.fixtures.waiting import BOUND_S, settle, soon
+
+CLIENT, SERVER = Lane(Purpose.CLIENT), Lane(Purpose.SERVER)
+
+
+def _submit(
+    executor: TokenExecutor,
+    work: Callable[[], object],
+    done: Callable[[Any], None],
+    lane: Lane = SERVER,
+) -> None:
+    executor.submit(lane, work, lambda result, _: done(result), limit=BOUND_S)
 
 
 @pytest.fixture
@@ -60,13 +74,19 @@ async def test_as_much_work_runs_at_once_as_there_are_threads(executor: TokenExe
     await asyncio.gather(*(executor.run(lambda: together.wait(BOUND_S)) for _ in range(2)))
 
 
-async def test_a_full_backlog_is_busy_and_takes_work_again_later(executor: TokenExecutor) -> None:
+async def test_a_full_lane_is_busy_and_takes_work_again_later(executor: TokenExecutor) -> None:
     release = threading.Event()
-    running = [asyncio.create_task(executor.run(lambda: release.wait(BOUND_S))) for _ in range(4)]
+    running = [asyncio.create_task(executor.run(lambda: release.wait(BOUND_S))) for _ in range(2)]
+    await soon(lambda: len(executor._running) == 2)
+    running += [asyncio.create_task(executor.run(lambda: release.wait(BOUND_S))) for _ in range(4)]
     await settle()
-    with pytest.raises(SignerBusy, match="4 token operations are waiting"):
+    with pytest.raises(SignerBusy, match="4 operations are waiting for the token"):
         await executor.run(lambda: None)
+    # A full lane fills no other.
+    other: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    executor.submit(CLIENT, lambda: "served", lambda r, _: other.set_result(r), limit=BOUND_S)
     release.set()
+    assert await other == "served"
     assert all(await asyncio.gather(*running))
     assert await executor.run(lambda: "again") == "again"
 
@@ -93,13 +113,13 @@ async def test_results_that_are_ready_together_come_in_one_wake_up() -> None:
     done: list[int] = []
     finished = threading.Event()
     for number in range(50):
-        executor.submit(lambda number=number: number, lambda result, _: done.append(result))  # type: ignore[misc]
-    executor.submit(finished.set, lambda *_: done.append(-1))
+        _submit(executor, lambda number=number: number, done.append)  # type: ignore[misc]
+    _submit(executor, finished.set, lambda _: done.append(-1))
     # The loop stands still until the thread has done everything.
     assert finished.wait(BOUND_S)
     await soon(lambda: len(done) == 51)
     assert done == [*range(50), -1]
-    assert len(wake_ups) <= 2
+    assert len(wake_ups) <= 3
     assert loop is asyncio.get_running_loop()
     executor.close()
 
@@ -140,7 +160,144 @@ async def test_closing_finishes_what_was_submitted() -> None:
     executor = TokenExecutor(threads=2, backlog=100)
     done: list[int] = []
     for number in range(50):
-        executor.submit(lambda number=number: done.append(number), lambda *_: None)  # type: ignore[misc]
+        _submit(executor, lambda number=number: done.append(number), lambda _: None)  # type: ignore[misc]
     executor.close()
     assert sorted(done) == list(range(50))
     assert not any(thread.is_alive() for thread in executor._threads)
+
+
+# Lanes, callers and deadlines
+
+
+async def test_a_flood_in_one_lane_does_not_keep_another_waiting() -> None:
+    executor = TokenExecutor(threads=1, backlog=1000)
+    order: list[str] = []
+    release = threading.Event()
+    _submit(executor, lambda: release.wait(BOUND_S), lambda _: None)
+    for _ in range(500):
+        _submit(executor, lambda: None, lambda _: order.append("server"))
+    for _ in range(5):
+        _submit(executor, lambda: None, lambda _: order.append("client"), CLIENT)
+    release.set()
+    await soon(lambda: len(order) == 505)
+    assert order.index("client") < 50
+    executor.close()
+
+
+async def test_work_of_a_caller_who_is_gone_is_not_begun() -> None:
+    executor = TokenExecutor(threads=1, backlog=10)
+    release, caller = threading.Event(), Caller()
+    begun: list[int] = []
+    errors: list[BaseException | None] = []
+    _submit(executor, lambda: release.wait(BOUND_S), lambda _: None)
+    executor.submit(
+        SERVER,
+        lambda: begun.append(1),
+        lambda _, error: errors.append(error),
+        limit=BOUND_S,
+        caller=caller,
+    )
+    caller.gone = True
+    release.set()
+    await soon(lambda: errors)
+    assert not begun
+    assert executor.pending == 0
+    executor.close()
+
+
+async def test_work_that_waited_past_its_limit_is_answered_busy_and_not_begun() -> None:
+    executor = TokenExecutor(threads=1, backlog=10)
+    release = threading.Event()
+    begun: list[int] = []
+    errors: list[BaseException | None] = []
+    _submit(executor, lambda: release.wait(BOUND_S), lambda _: None)
+    executor.submit(
+        SERVER, lambda: begun.append(1), lambda _, error: errors.append(error), limit=0.01
+    )
+    await soon(lambda: errors)
+    assert isinstance(errors[0], SignerBusy)
+    release.set()
+    assert await executor.run(lambda: "goes on") == "goes on"
+    assert not begun
+    executor.close()
+
+
+# A module that does not return
+
+
+async def test_a_hung_call_is_answered_and_new_work_refused_until_it_returns() -> None:
+    executor = TokenExecutor(threads=1, backlog=10)
+    release = threading.Event()
+    with pytest.raises(TokenUnavailable, match=r"did not return within 0\.01 s"):
+        await executor.run(lambda: release.wait(BOUND_S), limit=0.01)
+    await soon(lambda: executor._all_hung)
+    assert executor.hung == 1
+    with pytest.raises(TokenUnavailable, match="does not return from a call"):
+        await executor.run(lambda: "never begun")
+    release.set()
+    await soon(lambda: executor.hung == 0)
+    # The first work after its return is done: nobody waits for the next look of the watchdog.
+    assert await executor.run(lambda: "back") == "back"
+    executor.close()
+
+
+async def test_one_hung_thread_leaves_the_others_at_work(executor: TokenExecutor) -> None:
+    release = threading.Event()
+    with pytest.raises(TokenUnavailable, match="did not return"):
+        await executor.run(lambda: release.wait(BOUND_S), limit=0.01)
+    for _ in range(5):
+        assert await executor.run(lambda: "served") == "served"
+    release.set()
+
+
+async def test_what_a_hung_call_returns_at_last_is_told_to_nobody() -> None:
+    executor = TokenExecutor(threads=1, backlog=10)
+    release = threading.Event()
+    answers: list[tuple[object, object]] = []
+    executor.submit(
+        SERVER,
+        lambda: release.wait(BOUND_S),
+        lambda result, error: answers.append((result, error)),
+        limit=0.01,
+    )
+    await soon(lambda: answers)
+    release.set()
+    await soon(lambda: executor.hung == 0)
+    await executor.run(lambda: None)
+    assert len(answers) == 1
+    assert executor.pending == 0
+    executor.close()
+
+
+async def test_results_of_fast_work_do_not_wait_for_work_that_hangs_behind_them() -> None:
+    executor = TokenExecutor(threads=1, backlog=100)
+    hold, release, done = threading.Event(), threading.Event(), list[object]()
+    first: list[object] = []
+    _submit(executor, lambda: None, first.append)
+    await soon(lambda: first)
+    _submit(executor, lambda: hold.wait(BOUND_S), first.append)
+    for number in range(3):
+        _submit(executor, lambda number=number: number, done.append)  # type: ignore[misc]
+    _submit(executor, lambda: release.wait(BOUND_S), first.append)
+    hold.set()
+    await soon(lambda: len(done) == 3)
+    assert len(first) == 2
+    release.set()
+    executor.close()
+
+
+async def test_closing_does_not_wait_for_ever_for_a_module_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_CLOSE_S", 0.01)
+    executor = TokenExecutor(threads=1, backlog=10)
+    release, entered = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        release.wait(BOUND_S)
+
+    _submit(executor, hang, lambda _: None)
+    assert entered.wait(BOUND_S)
+    executor.close()
+    release.set()

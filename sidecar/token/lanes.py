@@ -1,0 +1,96 @@
+"""Which work waits behind which: lanes that share a token's time fairly."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+from sidecar.errors import SignerBusy
+
+_J = TypeVar("_J")
+# How much the newest measurement counts for a lane's expected cost.
+_NEWEST = 0.2
+
+
+class Purpose(Enum):
+    """For whom a token works."""
+
+    # Keys, CSRs and certificates: what keeps an identity alive.
+    UPKEEP = "upkeep"
+    CLIENT = "client"
+    # A server signs before its peer is authenticated: anyone who can connect can ask.
+    SERVER = "server"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Work of one purpose and pace. Slow work (RSA) never stands before fast work."""
+
+    purpose: Purpose
+    slow: bool = False
+
+
+@dataclass
+class _State(Generic[_J]):
+    waiting: deque[_J] = field(default_factory=deque)
+    # Token time that the lane has had, in seconds, on the queue's own clock.
+    used: float = 0.0
+    cost: float = 0.0
+
+
+class FairQueue(Generic[_J]):
+    """Start-time fair queueing: of the lanes that wait, the one that has had least goes first.
+
+    So each of n busy lanes gets an n-th of the token's time, whatever the others ask for,
+    and a single busy lane gets all of it. Not thread-safe; every method is O(lanes).
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._lanes: dict[Lane, _State[_J]] = {}
+        self._now = 0.0
+
+    def __len__(self) -> int:
+        return sum(len(state.waiting) for state in self._lanes.values())
+
+    def put(self, lane: Lane, job: _J) -> None:
+        """Raises `SignerBusy` where the lane is full; full lanes do not fill others."""
+        state = self._lanes.setdefault(lane, _State())
+        if len(state.waiting) >= self._capacity:
+            raise SignerBusy(f"{self._capacity} operations are waiting for the token; ask again")
+        if not state.waiting:
+            # Whoever was idle saved nothing up.
+            state.used = max(state.used, self._now)
+        state.waiting.append(job)
+
+    def take(self) -> tuple[Lane, _J] | None:
+        """The next job; `None` if nothing waits."""
+        waiting = [(state.used, lane) for lane, state in self._lanes.items() if state.waiting]
+        if not waiting:
+            return None
+        self._now, lane = min(waiting, key=lambda entry: entry[0])
+        state = self._lanes[lane]
+        # Charged in advance, so that several takers do not all take from one lane.
+        state.used += state.cost
+        return lane, state.waiting.popleft()
+
+    def charge(self, lane: Lane, seconds: float) -> None:
+        """Corrects what was charged for one job of `lane` to what it took."""
+        state = self._lanes[lane]
+        state.used += seconds - state.cost
+        state.cost += _NEWEST * (seconds - state.cost)
+
+    def expected(self, lane: Lane) -> float:
+        """Seconds that a job of `lane` takes, by those before; 0 before the first."""
+        return self._lanes[lane].cost
+
+    def drop(self, unwanted: Callable[[_J], bool]) -> list[_J]:
+        """Removes and returns the jobs for which `unwanted` holds."""
+        dropped: list[_J] = []
+        for state in self._lanes.values():
+            dropped += [job for job in state.waiting if unwanted(job)]
+            state.waiting = deque(job for job in state.waiting if not unwanted(job))
+        return dropped
