@@ -34,7 +34,7 @@ from sidecar.token.base import Token
 from sidecar.token.executor import TokenExecutor
 from sidecar.token.pin import Pin
 from sidecar.token.pkcs11 import Pkcs11Token
-from sidecar.token.profiles import SOFTHSM2
+from sidecar.token.profiles import PROFILES, profile_of
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,8 @@ async def serve(settings: Settings) -> None:
 
 def open_token(settings: TokenSettings) -> Token:
     """Opens the configured token. Blocks."""
-    return Pkcs11Token.open(settings.module, settings.label, Pin.read(settings.pin_file), SOFTHSM2)
+    profile = PROFILES.get(settings.profile) or profile_of(settings.module.name)
+    return Pkcs11Token.open(settings.module, settings.label, Pin.read(settings.pin_file), profile)
 
 
 def _check_role(settings: Settings) -> None:
@@ -90,7 +91,9 @@ class _Parts:
         self._stack = stack
         self._token = open_token(settings.token)
         stack.callback(self._token.close)
-        self._executor = TokenExecutor(settings.token.threads, settings.token.backlog)
+        log.info("token opened", **self._token.report.summary())
+        threads = min(settings.token.threads, self._token.concurrency)
+        self._executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self._executor.close)
 
     async def sidecar(self, settings: IdentitySettings) -> Sequence[asyncio.Task[None]]:
@@ -115,7 +118,13 @@ class _Parts:
             trust_domain=settings.trust_domain,
         )
         issuer = await self._executor.run(
-            lambda: open_issuer(self._token, settings.trust_domain, settings.root_file, _now())
+            lambda: open_issuer(
+                self._token,
+                settings.key_algorithm,
+                settings.trust_domain,
+                settings.root_file,
+                _now(),
+            )
         )
         server = unix_server()
         ca_pb2_grpc.add_CertificateAuthorityServicer_to_server(
@@ -132,9 +141,9 @@ class _Parts:
             name=DEFAULT,
             spiffe_id=settings.spiffe_id,
             sides=settings.sides,
-            token=self._token,
             enrolment=Enrolment(
                 settings.spiffe_id,
+                settings.key_algorithm,
                 settings.lifetime,
                 settings.trust_bundle,
                 self._token,

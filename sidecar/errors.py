@@ -34,6 +34,18 @@ class KeyUnsuitable(TokenError):
     """A key has attributes that would let it leave the token. It was destroyed."""
 
 
+class KeyChanged(TokenError):
+    """The token holds another key under that identifier than it did. It signs nothing."""
+
+
+class MechanismMissing(TokenError):
+    """The token does not do what a key or scheme needs."""
+
+
+class TokenFull(TokenError):
+    """The token has no room for another key."""
+
+
 class NoSuchKey(TokenError):
     """The token holds no private key with that identifier."""
 

@@ -13,16 +13,22 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
+from sidecar.core.public_key import algorithm_of
 from sidecar.token.base import TokenKey
 
 
 def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
     """Prints one row a key."""
     rows = [
-        {"key_id": str(key.id), "label": key.label, "curve": key.public_key.curve.name}
+        {
+            "key_id": str(key.id),
+            "label": key.label,
+            "algorithm": algorithm.value if (algorithm := algorithm_of(key.public_key)) else "",
+            "origin": key.origin.value,
+        }
         for key in keys
     ]
-    _show(rows, ["key_id", "label", "curve"], as_json=as_json)
+    _show(rows, ["key_id", "label", "algorithm", "origin"], as_json=as_json)
 
 
 def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:

@@ -8,9 +8,32 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sidecar.config.values import count, duration, one_of, path, sides, socket_path, text
+from sidecar.config.values import (
+    ca_algorithm,
+    count,
+    duration,
+    key_algorithm,
+    one_of,
+    path,
+    sides,
+    socket_path,
+    text,
+)
 from sidecar.core.certificate_verify import Side
+from sidecar.core.schemes import KeyAlgorithm
 from sidecar.core.spiffe import SpiffeId, trust_domain
+
+# The profiles of sidecar/token/profiles.py, without loading a PKCS#11 module's bindings.
+PROFILE_NAMES = (
+    "softhsm2",
+    "tpm2",
+    "p11-kit",
+    "sgx-ctk",
+    "kryoptic",
+    "yubihsm2",
+    "aws-cloudhsm",
+    "generic",
+)
 
 
 def _setting(parse: Callable[[Any], Any], help: str, **kwargs: Any) -> Any:
@@ -28,11 +51,18 @@ class TokenSettings:
     module: Path = _setting(
         path, "the PKCS#11 module", default=Path("/usr/lib/softhsm/libsofthsm2.so")
     )
+    profile: str = _setting(
+        one_of("auto", *PROFILE_NAMES),
+        "how this kind of token wants to be used; auto goes by the module's file name",
+        default="auto",
+    )
     threads: int = _setting(
         count(1, 64), "threads, each with a session, that use the token at once", default=2
     )
     backlog: int = _setting(
-        count(1, 65536), "operations that may wait before callers are told busy", default=1024
+        count(1, 65536),
+        "operations that may wait in each lane before callers are told busy",
+        default=1024,
     )
 
 
@@ -44,6 +74,9 @@ class IdentitySettings:
     trust_bundle: Path = _setting(path, "PEM file with the roots of its trust domain")
     lifetime: timedelta = _setting(
         duration, "wished lifetime of a certificate", default=timedelta(minutes=20)
+    )
+    key_algorithm: KeyAlgorithm = _setting(
+        key_algorithm, "what its keys are", default=KeyAlgorithm.EC_P256
     )
     sides: frozenset[Side] = _setting(
         sides, "sides of TLS that its keys may sign for", default=frozenset(Side)
@@ -80,6 +113,9 @@ class IssuerSettings:
         lambda v: trust_domain(text(v)), "the trust domain that it signs for"
     )
     root_file: Path = _setting(path, "where it writes its root certificate, PEM")
+    key_algorithm: KeyAlgorithm = _setting(
+        ca_algorithm, "what its key is, when it is founded", default=KeyAlgorithm.EC_P256
+    )
     longest: timedelta = _setting(
         duration, "longest lifetime that it gives", default=timedelta(hours=24)
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.core.certificate_verify import Side
+from sidecar.core.schemes import KeyAlgorithm
 
 # sun_path has 108 bytes, the last one a zero.
 _LONGEST_SOCKET_PATH = 107
@@ -69,6 +70,23 @@ def one_of(*choices: str) -> Callable[[Any], str]:
         return str(value)
 
     return parse
+
+
+def key_algorithm(value: Any) -> KeyAlgorithm:
+    """The name of a key algorithm."""
+    try:
+        return KeyAlgorithm(value)
+    except ValueError:
+        known = ", ".join(algorithm.value for algorithm in KeyAlgorithm)
+        raise ValueError(f"one of {known} is needed") from None
+
+
+def ca_algorithm(value: Any) -> KeyAlgorithm:
+    """The name of an algorithm whose certificates every verifier reads."""
+    algorithm = key_algorithm(value)
+    if algorithm is KeyAlgorithm.ED25519:
+        raise ValueError("a CA's key is an EC or RSA key: verifiers refuse Ed25519 issuers")
+    return algorithm
 
 
 def sides(value: Any) -> frozenset[Side]:

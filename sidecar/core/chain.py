@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
@@ -20,6 +19,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from sidecar.core.public_key import PublicKey
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CertificateRefused
@@ -41,7 +41,7 @@ class CertificateChain:
 def verified_chain(
     answer: Sequence[bytes],
     *,
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: PublicKey,
     spiffe_id: SpiffeId,
     roots: Sequence[x509.Certificate],
     now: datetime,
@@ -83,7 +83,7 @@ def _parsed(answer: Sequence[bytes]) -> list[x509.Certificate]:
         ) from error
 
 
-def _check_key(leaf: x509.Certificate, public_key: ec.EllipticCurvePublicKey) -> None:
+def _check_key(leaf: x509.Certificate, public_key: PublicKey) -> None:
     if leaf.public_key() != public_key:
         raise CertificateRefused("the certificate is for another key than the one in the request")
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from sidecar.core.public_key import PublicKey, algorithm_of, hash_of
+from sidecar.core.schemes import KeyAlgorithm
 from sidecar.core.spiffe import SpiffeId
+from sidecar.core.token_key import certificate_scheme
 from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CsrRefused
 
@@ -22,17 +25,20 @@ class Csr:
     """A checked request: its key signed it, and it asks for this identity only."""
 
     spiffe_id: SpiffeId
-    public_key: ec.EllipticCurvePublicKey
+    public_key: PublicKey
 
 
-def build_csr(spiffe_id: SpiffeId, key: ec.EllipticCurvePrivateKey) -> bytes:
+def build_csr(
+    spiffe_id: SpiffeId,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
+) -> bytes:
     """Returns the DER request for `spiffe_id`, signed by `key` (a token key blocks)."""
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
         .add_extension(names, critical=True)
-        .sign(key, hashes.SHA256())
+        .sign(key, hash_of(certificate_scheme(key.public_key())))
         .public_bytes(serialization.Encoding.DER)
     )
 
@@ -67,12 +73,12 @@ def _only_spiffe_id(request: x509.CertificateSigningRequest) -> SpiffeId:
         raise CsrRefused(str(error)) from error
 
 
-def _proven_key(request: x509.CertificateSigningRequest) -> ec.EllipticCurvePublicKey:
+def _proven_key(request: x509.CertificateSigningRequest) -> PublicKey:
     public_key = request.public_key()
-    if not isinstance(public_key, ec.EllipticCurvePublicKey):
-        raise CsrRefused("the key is not an elliptic curve key; P-256 is supported")
-    if not isinstance(public_key.curve, ec.SECP256R1):
-        raise CsrRefused(f"the key is on {public_key.curve.name}; P-256 is supported")
+    if algorithm_of(public_key) is None:
+        known = ", ".join(algorithm.value for algorithm in KeyAlgorithm)
+        raise CsrRefused(f"the key is of no kind that is certified here: {known}")
+    assert isinstance(public_key, PublicKey)
     if not request.is_signature_valid:
         raise CsrRefused("the request is not signed by the key that it names")
     return public_key

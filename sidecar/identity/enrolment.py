@@ -11,8 +11,9 @@ from pathlib import Path
 from sidecar.ca.base import CertificateAuthority
 from sidecar.core.chain import CertificateChain, verified_chain
 from sidecar.core.csr import build_csr
+from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.core.spiffe import SpiffeId
-from sidecar.core.token_key import TokenPrivateKey
+from sidecar.core.token_key import token_private_key
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused, MeshkeyError
 from sidecar.identity.destruction import Destruction
@@ -25,6 +26,8 @@ class Enrolled:
     """A key with its chain, ready to be published."""
 
     key: TokenKey
+    # What the token was seen to sign with it, best first.
+    schemes: tuple[SignatureScheme, ...]
     chain: CertificateChain
     bundle: TrustBundle
 
@@ -35,6 +38,7 @@ class Enrolment:
     def __init__(
         self,
         spiffe_id: SpiffeId,
+        algorithm: KeyAlgorithm,
         lifetime: timedelta,
         trust_bundle: Path,
         token: Token,
@@ -43,6 +47,7 @@ class Enrolment:
         destruction: Destruction,
     ) -> None:
         self._spiffe_id = spiffe_id
+        self._algorithm = algorithm
         self._lifetime = lifetime
         self._trust_bundle = trust_bundle
         self._token = token
@@ -57,20 +62,26 @@ class Enrolment:
         """
         bundle = self._read_bundle()
         label = f"meshkey {self._spiffe_id}"
-        generating = asyncio.ensure_future(self._executor.run(lambda: self._token.generate(label)))
+        generating = asyncio.ensure_future(
+            self._executor.run(lambda: self._token.generate(self._algorithm, label))
+        )
         try:
             # Shielded: a thread that makes a key cannot be stopped, only waited for.
             key = await asyncio.shield(generating)
+            schemes = await self._executor.run(lambda: tuple(self._token.schemes(key)))
             chain = await self._certify(key, bundle, now)
         except BaseException:
             await self._discard(generating)
             raise
-        return Enrolled(key, chain, bundle)
+        return Enrolled(key, schemes, chain, bundle)
 
     async def _certify(
         self, key: TokenKey, bundle: TrustBundle, now: Callable[[], datetime]
     ) -> CertificateChain:
-        csr = await self._executor.run(lambda: build_csr(self._spiffe_id, self._private(key)))
+        private = token_private_key(
+            key.public_key, lambda scheme, message: self._token.sign(key.id, scheme, message)
+        )
+        csr = await self._executor.run(lambda: build_csr(self._spiffe_id, private))
         answer = await self._authority.sign(csr, self._lifetime)
         return verified_chain(
             answer,
@@ -86,12 +97,6 @@ class Enrolment:
         except MeshkeyError:
             return  # no key was made
         await self._destruction.destroy(key.id)
-
-    def _private(self, key: TokenKey) -> TokenPrivateKey:
-        scheme = self._token.schemes[0]
-        return TokenPrivateKey(
-            key.public_key, lambda message: self._token.sign(key.id, scheme, message)
-        )
 
     def _read_bundle(self) -> TrustBundle:
         # Read anew each time, and never taken from the CA's answer: a root is trusted

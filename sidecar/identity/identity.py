@@ -17,7 +17,6 @@ from sidecar.identity.enrolment import Enrolled, Enrolment
 from sidecar.identity.keyring import Keyring
 from sidecar.identity.snapshot import KeyGrant, Snapshot
 from sidecar.identity.store import SnapshotStore
-from sidecar.token.base import Token
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +36,6 @@ class Identity:
         name: str,
         spiffe_id: SpiffeId,
         sides: frozenset[Side],
-        token: Token,
         enrolment: Enrolment,
         store: SnapshotStore,
         keyring: Keyring,
@@ -49,7 +47,6 @@ class Identity:
         self.keyring = keyring
         self.last_error = ""
         self._sides = sides
-        self._token = token
         self._enrolment = enrolment
         self._now = now
         self._renewing = asyncio.Lock()
@@ -120,7 +117,7 @@ class Identity:
             generation=self.store.generation + 1,
             spiffe_id=self.spiffe_id,
             key_id=enrolled.key.id,
-            schemes=tuple(self._token.schemes),
+            schemes=enrolled.schemes,
             chain=enrolled.chain,
             bundles=(enrolled.bundle,),
             obtained=self._now(),

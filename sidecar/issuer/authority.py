@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidecar.core.csr import Csr, parse_csr
-from sidecar.core.token_key import TokenPrivateKey
+from sidecar.core.public_key import hash_of
+from sidecar.core.schemes import KeyAlgorithm
+from sidecar.core.token_key import TokenPrivateKey, certificate_scheme, token_private_key
 from sidecar.core.unreadable import UNREADABLE
-from sidecar.errors import CsrRefused, StartFailed
+from sidecar.errors import CsrRefused, MeshkeyError, StartFailed
 from sidecar.token.base import Token, TokenKey
 
 _ROOT_LIFETIME = timedelta(days=365)
@@ -29,7 +30,7 @@ class LocalIssuer:
     def __init__(
         self, token: Token, key: TokenKey, root: x509.Certificate, trust_domain: str
     ) -> None:
-        self._key = token_private_key(token, key)
+        self._key = private_key_of(token, key)
         self._root = root
         self._trust_domain = trust_domain
 
@@ -71,17 +72,24 @@ class LocalIssuer:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
                 critical=False,
             )
-            .sign(self._key, hashes.SHA256())
+            .sign(self._key, hash_of(certificate_scheme(self._key.public_key())))
         )
 
 
-def token_private_key(token: Token, key: TokenKey) -> TokenPrivateKey:
+def private_key_of(token: Token, key: TokenKey) -> TokenPrivateKey:
     """`key` as `cryptography`'s builders want it; its signatures block on the token."""
-    scheme = token.schemes[0]
-    return TokenPrivateKey(key.public_key, lambda message: token.sign(key.id, scheme, message))
+    return token_private_key(
+        key.public_key, lambda scheme, message: token.sign(key.id, scheme, message)
+    )
 
 
-def open_issuer(token: Token, trust_domain: str, root_file: Path, now: datetime) -> LocalIssuer:
+def open_issuer(
+    token: Token,
+    algorithm: KeyAlgorithm,
+    trust_domain: str,
+    root_file: Path,
+    now: datetime,
+) -> LocalIssuer:
     """Takes up the CA whose root is in `root_file`, or founds one and writes that file.
 
     The root is taken up only if its key is on the token; otherwise a new CA is founded and
@@ -97,9 +105,13 @@ def open_issuer(token: Token, trust_domain: str, root_file: Path, now: datetime)
         for key in keys:
             if key.public_key == root.public_key() and now < root.not_valid_after_utc:
                 return LocalIssuer(token, key, root, trust_domain)
-    key = token.generate(label)
-    root = _found(token, key, trust_domain, now)
-    _write(root_file, root.public_bytes(Encoding.PEM))
+    key = token.generate(algorithm, label)
+    try:
+        root = _found(token, key, trust_domain, now)
+        _write(root_file, root.public_bytes(Encoding.PEM))
+    except MeshkeyError:
+        token.destroy(key.id)  # or each failing start leaves one more
+        raise
     return LocalIssuer(token, key, root, trust_domain)
 
 
@@ -127,7 +139,7 @@ def _found(token: Token, key: TokenKey, trust_domain: str, now: datetime) -> x50
             critical=False,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key), critical=False)
-        .sign(token_private_key(token, key), hashes.SHA256())
+        .sign(private_key_of(token, key), hash_of(certificate_scheme(key.public_key)))
     )
 
 

@@ -67,10 +67,12 @@ def _side(request: pb.SignRequest, granted: KeyGrant) -> Side:
 
 
 def _scheme(request: pb.SignRequest, granted: KeyGrant) -> SignatureScheme:
-    for scheme in granted.schemes:
+    # RFC 8446 section 4.2.3: PKCS#1 v1.5 signs no TLS 1.3 handshake.
+    usable = [scheme for scheme in granted.schemes if not scheme.is_pkcs1]
+    for scheme in usable:
         if scheme == request.scheme:
             return scheme
-    offered = ", ".join(sorted(f"0x{scheme:04x}" for scheme in granted.schemes))
+    offered = ", ".join(sorted(f"0x{scheme:04x}" for scheme in usable))
     raise SigningRefused(
         RefusalReason.SCHEME, f"scheme 0x{request.scheme:04x} is not this key's; it has {offered}"
     )

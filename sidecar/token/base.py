@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from sidecar.core.schemes import SignatureScheme
+from sidecar.core.public_key import PublicKey
+from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
+from sidecar.token.report import TokenReport
 
 
 class Assurance(Enum):
@@ -17,6 +17,17 @@ class Assurance(Enum):
 
     SOFTWARE = "software"
     HARDWARE = "hardware"
+
+
+class Origin(Enum):
+    """Where a key's value has been, by what the token says of it."""
+
+    # Made in the token, and never anywhere else.
+    BORN = "born"
+    # Cannot leave the token, and was somewhere else before.
+    IMPORTED = "imported"
+    # Could leave the token: never used.
+    EXPOSED = "exposed"
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,8 @@ class TokenKey:
 
     id: KeyId
     label: str
-    public_key: ec.EllipticCurvePublicKey
+    public_key: PublicKey
+    origin: Origin
 
 
 class Token(Protocol):
@@ -52,8 +64,13 @@ class Token(Protocol):
     def assurance(self) -> Assurance: ...
 
     @property
-    def schemes(self) -> Sequence[SignatureScheme]:
-        """What keys made by `generate` sign with, best first."""
+    def concurrency(self) -> int:
+        """How many threads may use the token at once."""
+        ...
+
+    @property
+    def report(self) -> TokenReport:
+        """What the token said of itself when it was opened."""
         ...
 
     @property
@@ -61,11 +78,23 @@ class Token(Protocol):
         """How many signatures this object has made."""
         ...
 
-    def generate(self, label: str) -> TokenKey:
+    def generate(self, algorithm: KeyAlgorithm, label: str) -> TokenKey:
         """Makes a key pair inside the token and checks what the token says of it.
 
         Raises:
             KeyUnsuitable: the key could leave the token; it was destroyed.
+            MechanismMissing: the token makes no such keys.
+            TokenFull: there is no room for another key.
+        """
+        ...
+
+    def schemes(self, key: TokenKey) -> Sequence[SignatureScheme]:
+        """What the token was seen to sign with such a key, best first.
+
+        The first time for an algorithm each scheme is tried and its signature verified.
+
+        Raises:
+            MechanismMissing: with none.
         """
         ...
 
@@ -78,6 +107,8 @@ class Token(Protocol):
 
         Raises:
             NoSuchKey: the token does not hold the key.
+            KeyChanged: it holds another one under that identifier.
+            MechanismMissing: it does not sign with `scheme`.
         """
         ...
 

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from threading import Condition
 
 
+class Hung(Exception):
+    """Somebody does not come out of the module."""
+
+
 class Gate:
     """A lock that is shared by users and exclusive for whoever restarts the module.
 
@@ -34,14 +38,18 @@ class Gate:
                 self._changed.notify_all()
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Waits until all have left and keeps them out. Not reentrant."""
+    def exclusive(self, timeout: float | None = None) -> Iterator[None]:
+        """Waits until all have left and keeps them out. Not reentrant.
+
+        Raises:
+            Hung: they had not after `timeout` seconds; the gate stays closed.
+        """
         with self._changed:
-            while self._closed:
-                self._changed.wait()
+            if not self._changed.wait_for(lambda: not self._closed, timeout):
+                raise Hung
             self._closed = True
-            while self._users:
-                self._changed.wait()
+            if not self._changed.wait_for(lambda: not self._users, timeout):
+                raise Hung
         try:
             yield
         finally:

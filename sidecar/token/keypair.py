@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
+from typing import Any
 
 import pkcs11
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pkcs11 import Attribute, KeyType
-from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
+from pkcs11.util.ec import encode_named_curve_parameters
 
+from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import KeyUnsuitable
-from sidecar.token.base import KeyId
+from sidecar.token.base import KeyId, Origin
 from sidecar.token.profiles import TokenProfile
 
 # A key of ours signs and does nothing else; it was made here and stays here.
@@ -31,34 +29,61 @@ _PRIVATE = {
     Attribute.DERIVE: False,
     Attribute.UNWRAP: False,
 }
+_STAYS = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
 # What makes a key's origin `born`: the token itself says that the value never left it.
 _BORN = {
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
+    **_STAYS,
     Attribute.ALWAYS_SENSITIVE: True,
     Attribute.NEVER_EXTRACTABLE: True,
     Attribute.LOCAL: True,
 }
+_CURVES = {
+    KeyAlgorithm.EC_P256: "secp256r1",
+    KeyAlgorithm.EC_P384: "secp384r1",
+    KeyAlgorithm.EC_P521: "secp521r1",
+}
+# PrintableString "edwards25519": what tokens of PKCS#11 2.40 know the curve by.
+_EDWARDS25519 = bytes.fromhex("130c656477617264733235353139")
+
+Templates = tuple[dict[Attribute, bool | None], dict[Attribute, bool | None]]
+
+
+def templates(profile: TokenProfile) -> Templates:
+    """What is asked for, of the public half and of the private one.
+
+    A value of `None` leaves the attribute out.
+    """
+    return {**_PUBLIC, **profile.public_template}, {**_PRIVATE, **profile.private_template}
 
 
 def make_key_pair(
-    session: pkcs11.Session, profile: TokenProfile, label: str
+    session: pkcs11.Session,
+    algorithm: KeyAlgorithm,
+    wished: Templates,
+    *,
+    key_id: KeyId,
+    label: str,
+    store: bool = True,
 ) -> tuple[pkcs11.PublicKey, pkcs11.PrivateKey]:
-    """C_GenerateKeyPair of a P-256 key with a fresh random CKA_ID of 16 bytes."""
-    parameters = session.create_domain_parameters(
-        KeyType.EC,
-        {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
-        local=True,
-    )
-    public, private = parameters.generate_keypair(
-        id=secrets.token_bytes(16),
-        label=label,
-        store=True,
-        capabilities=None,
-        public_template=_merged(_PUBLIC, profile.public_template),
-        private_template=_merged(_PRIVATE, profile.private_template),
-    )
-    return public, private
+    """C_GenerateKeyPair. With `store` off the pair goes with its session."""
+    public, private = wished
+    options: dict[str, Any] = {
+        "id": key_id.value,
+        "label": label,
+        "store": store,
+        "capabilities": None,
+        "public_template": public,
+        "private_template": private,
+    }
+    if bits := algorithm.rsa_bits:
+        made = session.generate_keypair(KeyType.RSA, bits, **options)
+        return made[0], made[1]
+    kind, parameters = KeyType.EC_EDWARDS, _EDWARDS25519
+    if curve := _CURVES.get(algorithm):
+        kind, parameters = KeyType.EC, encode_named_curve_parameters(curve)
+    domain = session.create_domain_parameters(kind, {Attribute.EC_PARAMS: parameters}, local=True)
+    made = domain.generate_keypair(**options)
+    return made[0], made[1]
 
 
 def require_born(key: pkcs11.PrivateKey) -> None:
@@ -67,34 +92,25 @@ def require_born(key: pkcs11.PrivateKey) -> None:
     Raises:
         KeyUnsuitable: naming the attributes that are not as they must be.
     """
-    wrong = [
-        name
-        for attribute, expected in _BORN.items()
-        if (name := _differs(key, attribute, expected))
-    ]
-    if wrong:
+    if wrong := _differences(key, _BORN):
         raise KeyUnsuitable(f"the token made a key that could leave it: {', '.join(wrong)}")
 
 
-def public_key_of(key: pkcs11.PublicKey) -> ec.EllipticCurvePublicKey | None:
-    """The public half, from CKA_EC_PARAMS and CKA_EC_POINT; `None` for an unknown curve."""
-    try:
-        public_key = load_der_public_key(encode_ec_public_key(key))
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    return public_key if isinstance(public_key, ec.EllipticCurvePublicKey) else None
-
-
-def require_public_key(key: pkcs11.PublicKey) -> ec.EllipticCurvePublicKey:
-    """Like `public_key_of`, for a key that was just made.
+def require_kept(key: pkcs11.PrivateKey) -> None:
+    """Like `require_born`, of a key that came from elsewhere and must stay now.
 
     Raises:
-        KeyUnsuitable: it cannot be read.
+        KeyUnsuitable: naming the attributes that are not as they must be.
     """
-    public_key = public_key_of(key)
-    if public_key is None:
-        raise KeyUnsuitable("the token made a key whose public half cannot be read")
-    return public_key
+    if wrong := _differences(key, _STAYS):
+        raise KeyUnsuitable(f"the token would let the key leave again: {', '.join(wrong)}")
+
+
+def origin_of(key: pkcs11.PrivateKey) -> Origin:
+    """Where the key's value has been, by what the token says of it."""
+    if not _differences(key, _BORN):
+        return Origin.BORN
+    return Origin.EXPOSED if _differences(key, _STAYS) else Origin.IMPORTED
 
 
 def key_id_of(key: pkcs11.PublicKey | pkcs11.PrivateKey) -> KeyId:
@@ -102,16 +118,21 @@ def key_id_of(key: pkcs11.PublicKey | pkcs11.PrivateKey) -> KeyId:
     return KeyId(bytes(key[Attribute.ID]))
 
 
-def _differs(key: pkcs11.PrivateKey, attribute: Attribute, expected: bool) -> str | None:
+def _differences(key: pkcs11.PrivateKey, expected: Mapping[Attribute, bool]) -> list[str]:
+    found = {attribute: _value(key, attribute) for attribute in expected}
+    return [
+        f"{attribute.name} {_said(found[attribute])}"
+        for attribute, value in expected.items()
+        if found[attribute] is not value
+    ]
+
+
+def _said(value: bool | None) -> str:
+    return "cannot be read" if value is None else f"is {value}"
+
+
+def _value(key: pkcs11.PrivateKey, attribute: Attribute) -> bool | None:
     try:
-        actual = key[attribute]
+        return bool(key[attribute])
     except pkcs11.PKCS11Error:
-        return f"{attribute.name} cannot be read"
-    return None if actual is expected else f"{attribute.name} is {actual}"
-
-
-def _merged(
-    base: Mapping[Attribute, bool], extra: Mapping[Attribute, bool | None]
-) -> dict[Attribute, bool]:
-    merged = {**base, **extra}
-    return {attribute: value for attribute, value in merged.items() if value is not None}
+        return None

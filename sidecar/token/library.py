@@ -13,6 +13,8 @@ from sidecar.errors import ConfigurationError, TokenUnavailable
 _CKF_OS_LOCKING_OK = 2
 _CKR_OK = 0
 _CKR_ALREADY_INITIALIZED = 0x191
+# CK_EFFECTIVELY_INFINITE and CK_UNAVAILABLE_INFORMATION.
+_NO_LIMIT = {0, ctypes.c_ulong(-1).value}
 
 
 class _InitializeArgs(ctypes.Structure):
@@ -35,6 +37,24 @@ class _FunctionList(ctypes.Structure):
         ("version", ctypes.c_ubyte * 2),
         ("C_Initialize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
         ("C_Finalize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
+        ("C_GetInfo", ctypes.c_void_p),
+        ("C_GetFunctionList", ctypes.c_void_p),
+        ("C_GetSlotList", ctypes.c_void_p),
+        ("C_GetSlotInfo", ctypes.c_void_p),
+        ("C_GetTokenInfo", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)),
+    ]
+
+
+class _TokenInfo(ctypes.Structure):
+    """CK_TOKEN_INFO: python-pkcs11 leaves the session counts out."""
+
+    _fields_ = [
+        ("texts", ctypes.c_char * (32 + 32 + 16 + 16)),
+        ("flags", ctypes.c_ulong),
+        ("ulMaxSessionCount", ctypes.c_ulong),
+        ("others", ctypes.c_ulong * 9),
+        ("versions", ctypes.c_ubyte * 4),
+        ("utcTime", ctypes.c_char * 16),
     ]
 
 
@@ -73,6 +93,24 @@ class Library:
     def stop(self) -> None:
         """C_Finalize. No other thread may be inside the module."""
         self._functions.C_Finalize(None)
+
+    @property
+    def name(self) -> str:
+        """The module's file name, by which profiles know it."""
+        return self._module.name
+
+    @property
+    def description(self) -> str:
+        """What the module says of itself (C_GetInfo)."""
+        assert self._view is not None
+        return f"{self._view.manufacturer_id} {self._view.library_description}".strip()
+
+    def session_limit(self, slot_id: int) -> int | None:
+        """How many sessions the token in a slot has in all; `None` where it does not say."""
+        info = _TokenInfo()
+        code = self._functions.C_GetTokenInfo(slot_id, ctypes.addressof(info))
+        count = int(info.ulMaxSessionCount)
+        return None if code != _CKR_OK or count in _NO_LIMIT else count
 
     def token(self, label: str) -> pkcs11.Token:
         """The token with that label.

@@ -1,88 +1,73 @@
-"""A token behind a PKCS#11 module, shared by threads and brought back when it was lost."""
+"""A token behind a PKCS#11 module: keys and signatures, on `Sessions`."""
 
 from __future__ import annotations
 
-import hashlib
+import secrets
+import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pkcs11
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+import structlog
+from cryptography.exceptions import InvalidSignature
+from pkcs11 import Attribute, ObjectClass
 
-from sidecar.core.schemes import SignatureScheme
-from sidecar.errors import KeyUnsuitable, NoSuchKey, TokenError, TokenUnavailable
+from sidecar.core.public_key import PublicKey, algorithm_of, verify
+from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
+from sidecar.errors import (
+    KeyChanged,
+    KeyUnsuitable,
+    MechanismMissing,
+    NoSuchKey,
+    TokenError,
+    TokenUnavailable,
+)
 from sidecar.token.base import Assurance, KeyId, TokenKey
-from sidecar.token.gate import Gate
-from sidecar.token.keypair import (
-    key_id_of,
-    make_key_pair,
-    public_key_of,
-    require_born,
-    require_public_key,
-)
+from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attribute
+from sidecar.token.keypair import key_id_of, make_key_pair, origin_of, require_born, templates
 from sidecar.token.library import Library
+from sidecar.token.mechanisms import LONGEST_SIGNATURE, Way, ways
 from sidecar.token.pin import Pin
+from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
+from sidecar.token.public_half import public_key_of, require_public_key
+from sidecar.token.report import TokenReport
+from sidecar.token.sessions import Sessions, ThreadState
 
-_T = TypeVar("_T")
+log = structlog.get_logger(__name__)
 
-# Answers about what was asked, not about the token's health: a restart would not help.
-_ANSWERS = (
-    pkcs11.MechanismInvalid,
-    pkcs11.MechanismParamInvalid,
-    pkcs11.TemplateInconsistent,
-    pkcs11.TemplateIncomplete,
-    pkcs11.AttributeTypeInvalid,
-    pkcs11.AttributeValueInvalid,
-    pkcs11.KeyTypeInconsistent,
-    pkcs11.DeviceMemory,
-)
 # SoftHSM2 now and then fails C_Login with CKR_GENERAL_ERROR when processes start together.
 _START_TRIES = 5
 _START_PAUSE_S = 0.2
-_PIN_ANSWERS = (pkcs11.PinIncorrect, pkcs11.PinLocked, pkcs11.PinExpired, pkcs11.PinLenRange)
-
-
-@dataclass
-class _ThreadState:
-    """A session serves one thread at a time, so each thread has its own."""
-
-    era: int
-    session: pkcs11.Session
-    # One for all threads, held for everything but signing: SoftHSM2 2.6 fails now and then
-    # when a thread makes or destroys an object while another one does, or searches.
-    objects: threading.Lock
-    private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
+# Signed to see whether a scheme works. No handshake, CSR or certificate looks like this.
+_TRIAL = b"meshkey: trial of a signature scheme"
 
 
 class Pkcs11Token:
     """`Token` over python-pkcs11. One object per module in a process."""
 
-    def __init__(self, library: Library, label: str, pin: Pin, profile: TokenProfile) -> None:
-        self._library = library
+    def __init__(
+        self, library: Library, sessions: Sessions, label: str, profile: TokenProfile
+    ) -> None:
+        self._sessions = sessions
         self._label = label
-        self._pin = pin
         self._profile = profile
-        self._gate = Gate()
-        self._threads = threading.local()
+        # Held for everything but signing: SoftHSM2 2.6 fails now and then when a thread makes
+        # or destroys an object while another one does, or searches.
         self._objects = threading.Lock()
-        # Counts module starts; 0 means that there is no usable login.
-        self._era = 0
-        self._starts = 0
-        self._attempts = 0
-        self._failure: TokenUnavailable | None = None
-        self._pin_refused = False
         self._signatures = 0
         self._counting = threading.Lock()
-        self._token: pkcs11.Token | None = None
-        # Holds the login of the whole process: closing a session that was opened with a PIN
-        # logs every other one out, so this one stays open and all others have no PIN.
-        self._anchor: pkcs11.Session | None = None
+        self._ways: dict[SignatureScheme, Way] = {}
+        self._seen: dict[KeyAlgorithm, tuple[SignatureScheme, ...]] = {}
+        # Which public key stands behind an identifier: outlives what happens to the token.
+        self._public_keys: dict[KeyId, PublicKey] = {}
+        self._report = self._sessions.use(
+            "a look at the token", lambda _: look_at(library, sessions.token, profile)
+        )
+        self._sessions.shared_anchor = self._report.session_limit == 1
 
     @classmethod
     def open(cls, module: Path, label: str, pin: Pin, profile: TokenProfile) -> Pkcs11Token:
@@ -92,18 +77,18 @@ class Pkcs11Token:
             ConfigurationError: `module` is not a PKCS#11 module.
             TokenUnavailable: no such token, or it refused the PIN.
         """
-        token = cls(Library(module), label, pin, profile)
+        library = Library(module)
+        sessions = Sessions(library, label, pin)
         for tries_left in reversed(range(_START_TRIES)):
             try:
-                token._recover(lost_era=0)
+                sessions.start()
+                break
             except TokenUnavailable:
-                if token._pin_refused or not tries_left:
-                    token._library.stop()
+                if sessions.pin_refused or not tries_left:
+                    library.stop()
                     raise
                 time.sleep(_START_PAUSE_S)
-            else:
-                break
-        return token
+        return cls(library, sessions, label, profile)
 
     @property
     def label(self) -> str:
@@ -111,178 +96,251 @@ class Pkcs11Token:
 
     @property
     def assurance(self) -> Assurance:
-        return self._profile.assurance
+        return Assurance(self._report.assurance)
 
     @property
-    def schemes(self) -> Sequence[SignatureScheme]:
-        return (SignatureScheme.ECDSA_SECP256R1_SHA256,)
+    def concurrency(self) -> int:
+        return self._report.concurrency
+
+    @property
+    def report(self) -> TokenReport:
+        return self._report
 
     @property
     def signatures(self) -> int:
         return self._signatures
 
-    def generate(self, label: str) -> TokenKey:
-        return self._use(lambda state: self._generate(state, label))
+    def generate(self, algorithm: KeyAlgorithm, label: str) -> TokenKey:
+        # Chosen here, so that a try that was cut off can be cleared away by its name.
+        key_id = KeyId(secrets.token_bytes(16))
+        fitting = _cut(label, self._profile.longest_label)
+        return self._sessions.use(
+            f"making a key of {algorithm.value}",
+            lambda state: self._generate(state, algorithm, key_id, fitting),
+        )
 
     def keys(self) -> list[TokenKey]:
-        return self._use(_list)
+        keys = self._sessions.use("listing keys", self._list)
+        for key in keys:
+            self._public_keys.setdefault(key.id, key.public_key)
+        return keys
+
+    def schemes(self, key: TokenKey) -> Sequence[SignatureScheme]:
+        algorithm = algorithm_of(key.public_key)
+        assert algorithm is not None
+        if algorithm not in self._seen:
+            self._public_keys.setdefault(key.id, key.public_key)
+            seen = tuple(s for s in algorithm.schemes if self._way(key.id, s))
+            if not seen:
+                raise MechanismMissing(
+                    f"token {self._label!r} signs with no scheme of {algorithm.value}; "
+                    "see what it can do: meshkey token probe"
+                )
+            self._seen[algorithm] = seen
+        return self._seen[algorithm]
 
     def sign(self, key_id: KeyId, scheme: SignatureScheme, message: bytes) -> bytes:
-        if scheme is not SignatureScheme.ECDSA_SECP256R1_SHA256:
-            raise TokenError(f"token {self._label!r} does not sign with {scheme.name}")
-        # SoftHSM2 and CTK have no mechanism that hashes: the hash is made here.
-        digest = hashlib.sha256(message).digest()
-        signature = self._use(lambda state: _sign(state, key_id, digest))
+        way = self._fitting_way(key_id, scheme)
+        signature = self._sessions.use(
+            "signing", lambda state: self._sign(state, key_id, way, message)
+        )
         with self._counting:
             self._signatures += 1
         return signature
 
     def destroy(self, key_id: KeyId) -> None:
-        self._use(lambda state: _destroy(state, key_id))
+        self._sessions.use("destroying a key", lambda state: self._destroy(state, key_id))
+        self._public_keys.pop(key_id, None)
 
     def close(self) -> None:
-        with self._gate.exclusive():
-            self._era, self._anchor = 0, None
-            self._pin_refused = True
-            self._library.stop()
+        self._sessions.close()
 
-    def _generate(self, state: _ThreadState, label: str) -> TokenKey:
-        with state.objects:
-            public, private = make_key_pair(state.session, self._profile, label)
+    def measure(self, key: TokenKey, scheme: SignatureScheme, times: int) -> float:
+        """The median time of a signature, in seconds."""
+        taken = []
+        for _ in range(times):
+            started = time.monotonic()
+            self.sign(key.id, scheme, _TRIAL)
+            taken.append(time.monotonic() - started)
+        return statistics.median(taken)
+
+    def way(self, scheme: SignatureScheme) -> Way | None:
+        """How signatures of `scheme` are made, if the token was seen to make one."""
+        return self._ways.get(scheme)
+
+    def _fitting_way(self, key_id: KeyId, scheme: SignatureScheme) -> Way:
+        public_key = self._public_keys.get(key_id) or self._key(key_id).public_key
+        # Here and not by the token: SoftHSM2 2.6 crashes over an RSA mechanism for an EC key.
+        algorithm = algorithm_of(public_key)
+        fits = algorithm is not None and scheme in algorithm.schemes
+        if fits and (way := self._ways.get(scheme) or self._way(key_id, scheme)):
+            return way
+        raise MechanismMissing(
+            f"key {key_id} on token {self._label!r} does not sign with {scheme.name}"
+        )
+
+    def _way(self, key_id: KeyId, scheme: SignatureScheme) -> Way | None:
+        """The first way whose signature verifies; tried once in the life of this object."""
+        for way in ways(scheme):
+            if way.mechanism.name not in {m.name for m in self._report.mechanisms}:
+                continue
+            try:
+                self._try_way(key_id, way)
+            except (NoSuchKey, KeyChanged):
+                raise
+            except TokenError as error:
+                if isinstance(error, TokenUnavailable):
+                    raise
+                log.debug("scheme not usable", scheme=scheme.name, error=str(error))
+                continue
+            self._ways[scheme] = way
+            return way
+        return None
+
+    def _try_way(self, key_id: KeyId, way: Way) -> None:
+        self._sessions.use(
+            f"a trial of {way.scheme.name}",
+            lambda state: self._sign(state, key_id, way, _TRIAL, trial=True),
+        )
+
+    def _key(self, key_id: KeyId) -> TokenKey:
+        for key in self.keys():
+            if key.id == key_id:
+                return key
+        raise _no_such_key(key_id)
+
+    def _generate(
+        self, state: ThreadState, algorithm: KeyAlgorithm, key_id: KeyId, label: str
+    ) -> TokenKey:
+        with self._objects:
+            _destroy_all(state, key_id)
+            public, private = self._make(state.session, algorithm, key_id, label)
             try:
                 require_born(private)
-                return TokenKey(key_id_of(private), label, require_public_key(public))
+                public_key = require_public_key(public)
             except KeyUnsuitable:
-                private.destroy()
-                public.destroy()
+                for half in (private, public):
+                    # Whatever happens here, the key is refused and not made once more.
+                    with suppress(pkcs11.PKCS11Error):
+                        half.destroy()
                 raise
+        self._public_keys[key_id] = public_key
+        return TokenKey(key_id, label, public_key, origin_of(private))
 
-    def _use(self, operation: Callable[[_ThreadState], _T]) -> _T:
-        era = self._era
+    def _make(
+        self, session: pkcs11.Session, algorithm: KeyAlgorithm, key_id: KeyId, label: str
+    ) -> tuple[pkcs11.PublicKey, pkcs11.PrivateKey]:
+        wished = templates(self._profile)
         try:
-            return self._try(operation)
-        except _Lost:
-            self._recover(lost_era=era)
-        try:
-            return self._try(operation)
-        except _Lost as lost:
-            raise TokenUnavailable(f"token {self._label!r}: {lost}") from lost
-
-    def _try(self, operation: Callable[[_ThreadState], _T]) -> _T:
-        with self._gate.shared():
-            try:
-                return operation(self._thread_state())
-            except _ANSWERS as error:
-                raise TokenError(
-                    f"token {self._label!r} answered {type(error).__name__}"
-                ) from error
-            except pkcs11.PKCS11Error as error:
-                raise _Lost(type(error).__name__) from error
-
-    def _thread_state(self) -> _ThreadState:
-        state: _ThreadState | None = getattr(self._threads, "state", None)
-        if state is None or state.era != self._era:
-            if not self._era or self._token is None:
-                raise _Lost("not logged in")
-            state = self._threads.state = _ThreadState(
-                self._era, self._token.open(rw=True), self._objects
-            )
-        return state
-
-    def _recover(self, lost_era: int) -> None:
-        seen = self._attempts
-        with self._gate.exclusive():
-            if self._era and self._era != lost_era:
-                return  # another thread brought it back while this one waited
-            if self._attempts != seen and self._failure is not None:
-                raise self._failure  # ... or just found that it is still gone
-            self._attempts += 1
-            self._era = 0
-            try:
-                self._log_in()
-                self._failure = None
-            except TokenUnavailable as failure:
-                self._failure = failure
+            return make_key_pair(session, algorithm, wished, key_id=key_id, label=label)
+        except TEMPLATE_REFUSALS as error:
+            attribute = refused_attribute(session, algorithm, wished)
+            if attribute is None:
                 raise
-
-    def _log_in(self) -> None:
-        if self._pin_refused:
-            # Another try could lock the token for good.
-            raise TokenUnavailable(
-                f"token {self._label!r}: closed, or its PIN was refused: restart"
-            )
-        self._anchor = self._token = None
-        if self._starts:
-            self._library.stop()
-        self._library.start()
-        self._starts += 1
-        try:
-            self._token = self._library.token(self._label)
-            self._anchor = self._token.open(rw=True, user_pin=self._pin.value)
-        except _PIN_ANSWERS as error:
-            self._pin_refused = True
-            raise TokenUnavailable(
-                f"token {self._label!r} refused the PIN ({type(error).__name__}); "
-                "put the right one into token.pin_file and start again"
+            raise TokenError(
+                f"token {self._label!r} refuses {attribute} for a key of {algorithm.value} "
+                f"({type(error).__name__}): profile {self._profile.name!r} does not fit it, "
+                "set another token.profile"
             ) from error
-        except pkcs11.PKCS11Error as error:
-            raise TokenUnavailable(f"token {self._label!r}: {type(error).__name__}") from error
-        self._era = self._starts
+
+    def _sign(
+        self, state: ThreadState, key_id: KeyId, way: Way, message: bytes, *, trial: bool = False
+    ) -> bytes:
+        key = state.private_keys.get(key_id)
+        known = key is not None
+        if key is None:
+            key = self._find(state, key_id)
+        raw = key.sign(
+            way.input(message),
+            mechanism=way.mechanism,
+            mechanism_param=way.parameter,
+            buffer_size=LONGEST_SIGNATURE,
+        )
+        signature = way.encode(raw)
+        if known and not trial:
+            return signature
+        # Once for each key and session, before anyone sees the signature: after whatever
+        # happened to the token, what is found under a name need not be what was there.
+        try:
+            verify(self._public_keys[key_id], way.scheme, signature, message)
+        except InvalidSignature:
+            wrong = TokenError if trial else KeyChanged
+            raise wrong(
+                f"token {self._label!r} does not sign as key {key_id} with {way.scheme.name}"
+            ) from None
+        state.private_keys[key_id] = key
+        return signature
+
+    def _find(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
+        with self._objects:
+            private = _first(state, ObjectClass.PRIVATE_KEY, key_id)
+            public = _first(state, ObjectClass.PUBLIC_KEY, key_id)
+            if private is None:
+                _require_presence(state)
+        if private is None:
+            raise _no_such_key(key_id)
+        found = public_key_of(public) if public else None
+        expected = self._public_keys.setdefault(key_id, found) if found else None
+        if expected is None:
+            expected = self._public_keys.get(key_id)
+        if expected is None:
+            raise NoSuchKey(f"key {key_id} has no public half that can be read; it is not used")
+        if found is not None and found != expected:
+            raise KeyChanged(f"token {self._label!r} holds another key under {key_id}")
+        return private
+
+    def _list(self, state: ThreadState) -> list[TokenKey]:
+        with self._objects:
+            publics = {
+                key_id_of(key): public_key_of(key) for key in _all(state, ObjectClass.PUBLIC_KEY)
+            }
+            privates = [
+                (key_id_of(key), key.label, origin_of(key))
+                for key in _all(state, ObjectClass.PRIVATE_KEY)
+            ]
+            _require_presence(state)
+        return [
+            TokenKey(key_id, label, public_key, origin)
+            for key_id, label, origin in privates
+            if (public_key := publics.get(key_id))
+        ]
+
+    def _destroy(self, state: ThreadState, key_id: KeyId) -> None:
+        state.private_keys.pop(key_id, None)
+        with self._objects:
+            _destroy_all(state, key_id)
+            _require_presence(state)
+            left = list(state.session.get_objects({Attribute.ID: key_id.value}))
+        if left:
+            raise TokenError(f"key {key_id} is still on the token after its destruction")
 
 
-class _Lost(Exception):
-    """The session, the login or the token is gone; a restart of the module may help."""
+def _no_such_key(key_id: KeyId) -> NoSuchKey:
+    return NoSuchKey(f"no key {key_id}; list the token's keys with: meshkey keys list")
 
 
-def _list(state: _ThreadState) -> list[TokenKey]:
-    with state.objects:
-        publics = {
-            key_id_of(key): public_key_of(key) for key in _find(state, ObjectClass.PUBLIC_KEY)
-        }
-        privates = [(key_id_of(key), key.label) for key in _find(state, ObjectClass.PRIVATE_KEY)]
-        _require_presence(state)
-    return [
-        TokenKey(key_id, label, public_key)
-        for key_id, label in privates
-        if (public_key := publics.get(key_id))
-    ]
+def _cut(label: str, longest: int) -> str:
+    """`label` in at most so many bytes of UTF-8."""
+    return label.encode()[:longest].decode(errors="ignore")
 
 
-def _find(state: _ThreadState, kind: ObjectClass) -> list[pkcs11.PublicKey | pkcs11.PrivateKey]:
-    template = {Attribute.CLASS: kind, Attribute.KEY_TYPE: KeyType.EC}
-    return list(state.session.get_objects(template))
+def _all(state: ThreadState, kind: ObjectClass) -> Iterator[pkcs11.PublicKey | pkcs11.PrivateKey]:
+    return iter(list(state.session.get_objects({Attribute.CLASS: kind})))
 
 
-def _require_presence(state: _ThreadState) -> None:
+def _first(
+    state: ThreadState, kind: ObjectClass, key_id: KeyId
+) -> pkcs11.PublicKey | pkcs11.PrivateKey | None:
+    template = {Attribute.CLASS: kind, Attribute.ID: key_id.value}
+    return next(iter(list(state.session.get_objects(template))), None)
+
+
+def _destroy_all(state: ThreadState, key_id: KeyId) -> None:
+    for found in list(state.session.get_objects({Attribute.ID: key_id.value})):
+        found.destroy()
+
+
+def _require_presence(state: ThreadState) -> None:
     # SoftHSM2 finds nothing on a token that is gone, and calls that a success; C_GetTokenInfo
     # is what fails. So nobody may conclude from an empty search that a key is not there.
     state.session.token.slot.get_token()
-
-
-def _sign(state: _ThreadState, key_id: KeyId, digest: bytes) -> bytes:
-    key = state.private_keys.get(key_id)
-    if key is None:
-        key = state.private_keys[key_id] = _find_private(state, key_id)
-    raw = key.sign(digest, mechanism=Mechanism.ECDSA, buffer_size=160)
-    half = len(raw) // 2
-    return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
-
-
-def _find_private(state: _ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
-    template = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id.value}
-    with state.objects:
-        for key in state.session.get_objects(template):
-            return key
-        _require_presence(state)
-    raise NoSuchKey(f"no key {key_id}; list the token's keys with: meshkey keys")
-
-
-def _destroy(state: _ThreadState, key_id: KeyId) -> None:
-    state.private_keys.pop(key_id, None)
-    with state.objects:
-        for found in list(state.session.get_objects({Attribute.ID: key_id.value})):
-            found.destroy()
-        _require_presence(state)
-        left = list(state.session.get_objects({Attribute.ID: key_id.value}))
-    if left:
-        raise TokenError(f"key {key_id} is still on the token after its destruction")

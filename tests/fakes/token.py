@@ -5,15 +5,29 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from sidecar.core.schemes import SignatureScheme
-from sidecar.errors import NoSuchKey, TokenError, TokenUnavailable
-from sidecar.token.base import Assurance, KeyId, TokenKey
+from sidecar.core.public_key import algorithm_of, hash_of, rsa_padding
+from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
+from sidecar.errors import MechanismMissing, NoSuchKey, TokenFull, TokenUnavailable
+from sidecar.token.base import Assurance, KeyId, Origin, TokenKey
+from sidecar.token.report import TokenReport
 from tests.fixtures.waiting import BOUND_S
+
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+_MAKE: dict[KeyAlgorithm, Callable[[], PrivateKey]] = {
+    KeyAlgorithm.EC_P256: lambda: ec.generate_private_key(ec.SECP256R1()),
+    KeyAlgorithm.EC_P384: lambda: ec.generate_private_key(ec.SECP384R1()),
+    KeyAlgorithm.EC_P521: lambda: ec.generate_private_key(ec.SECP521R1()),
+    KeyAlgorithm.RSA_2048: lambda: rsa.generate_private_key(65537, 2048),
+    KeyAlgorithm.RSA_3072: lambda: rsa.generate_private_key(65537, 3072),
+    KeyAlgorithm.RSA_4096: lambda: rsa.generate_private_key(65537, 4096),
+    KeyAlgorithm.ED25519: ed25519.Ed25519PrivateKey.generate,
+}
 
 
 class FakeToken:
@@ -21,13 +35,15 @@ class FakeToken:
 
     def __init__(self, label: str = "fake") -> None:
         self._label = label
-        self._keys: dict[KeyId, tuple[str, ec.EllipticCurvePrivateKey]] = {}
+        self._keys: dict[KeyId, tuple[str, PrivateKey]] = {}
         self._lock = threading.Lock()
         self._held: dict[KeyId, threading.Event] = {}
         self._closed = False
         self._signatures = 0
         # Set it to False and the token is gone until it is True again.
         self.available = True
+        # How many keys it has room for.
+        self.room = 1_000_000
         # Signatures that wait for `release` now, by key.
         self.waiting: list[KeyId] = []
 
@@ -40,8 +56,25 @@ class FakeToken:
         return Assurance.SOFTWARE
 
     @property
-    def schemes(self) -> Sequence[SignatureScheme]:
-        return (SignatureScheme.ECDSA_SECP256R1_SHA256,)
+    def concurrency(self) -> int:
+        return 64
+
+    @property
+    def report(self) -> TokenReport:
+        return TokenReport(
+            label=self._label,
+            serial="1",
+            model="fake",
+            manufacturer="tests",
+            library="in this process",
+            profile="fake",
+            assurance=self.assurance.value,
+            protected_authentication_path=False,
+            session_limit=None,
+            concurrency=self.concurrency,
+            session_objects=False,
+            mechanisms=(),
+        )
 
     @property
     def signatures(self) -> int:
@@ -59,30 +92,45 @@ class FakeToken:
     def release(self, key_id: KeyId) -> None:
         self._held.pop(key_id).set()
 
-    def generate(self, label: str) -> TokenKey:
+    def lose(self, key_id: KeyId) -> None:
+        """As when somebody else destroys the key."""
+        del self._keys[key_id]
+
+    def generate(self, algorithm: KeyAlgorithm, label: str) -> TokenKey:
         self._enter()
-        key = ec.generate_private_key(ec.SECP256R1())
+        if len(self._keys) >= self.room:
+            raise TokenFull(f"token {self._label!r} is full")
+        key = _MAKE[algorithm]()
         key_id = KeyId(secrets.token_bytes(16))
         with self._lock:
             self._keys[key_id] = (label, key)
-        return TokenKey(key_id, label, key.public_key())
+        return TokenKey(key_id, label, key.public_key(), Origin.BORN)
 
     def keys(self) -> list[TokenKey]:
         self._enter()
         with self._lock:
             return [
-                TokenKey(key_id, label, key.public_key())
+                TokenKey(key_id, label, key.public_key(), Origin.BORN)
                 for key_id, (label, key) in self._keys.items()
             ]
 
+    def schemes(self, key: TokenKey) -> Sequence[SignatureScheme]:
+        self._enter()
+        algorithm = algorithm_of(key.public_key)
+        assert algorithm
+        return algorithm.schemes
+
     def sign(self, key_id: KeyId, scheme: SignatureScheme, message: bytes) -> bytes:
         self._enter()
-        if scheme not in self.schemes:
-            raise TokenError(f"token {self._label!r} does not sign with {scheme}")
         if key_id not in self._keys:
             raise NoSuchKey(f"no key {key_id}")
+        key = self._keys[key_id][1]
+        algorithm = algorithm_of(key.public_key())
+        assert algorithm
+        if scheme not in algorithm.schemes:
+            raise MechanismMissing(f"token {self._label!r} does not sign with {scheme.name}")
         self._wait_for_release(key_id)
-        signature = self._keys[key_id][1].sign(message, ec.ECDSA(hashes.SHA256()))
+        signature = _signature(key, scheme, message)
         with self._lock:
             self._signatures += 1
         return signature
@@ -113,3 +161,13 @@ class FakeToken:
         assert released.wait(BOUND_S), "nobody released the key"
         with self._lock:
             self.waiting.remove(key_id)
+
+
+def _signature(key: PrivateKey, scheme: SignatureScheme, message: bytes) -> bytes:
+    algorithm = hash_of(scheme)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign(message)
+    assert algorithm
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, rsa_padding(scheme), algorithm)
+    return key.sign(message, ec.ECDSA(algorithm))

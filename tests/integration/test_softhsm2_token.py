@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pkcs11
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11 import Attribute, KeyType, ObjectClass
 
+from sidecar.core.public_key import verify
 from sidecar.demo.softhsm import SoftHsmStore
 from sidecar.errors import (
     ConfigurationError,
@@ -30,13 +29,14 @@ from sidecar.token.keypair import require_born
 from sidecar.token.pin import Pin
 from sidecar.token.pkcs11 import Pkcs11Token
 from sidecar.token.profiles import SOFTHSM2, TokenProfile
+from sidecar.token.sessions import Sessions
 from tests.conftest import MODULE, OpenToken
-from tests.fixtures.requests import SCHEME
+from tests.fixtures.requests import ALGORITHM, SCHEME
 from tests.fixtures.waiting import BOUND_S, eventually
 
 
 def _verify(key: TokenKey, message: bytes, signature: bytes) -> None:
-    key.public_key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    verify(key.public_key, SCHEME, signature, message)
 
 
 def _profile(**private: bool | None) -> TokenProfile:
@@ -45,7 +45,7 @@ def _profile(**private: bool | None) -> TokenProfile:
 
 
 def _objects(token: Pkcs11Token) -> list[object]:
-    return token._use(lambda state: list(state.session.get_objects()))
+    return token._sessions.use("a test", lambda state: list(state.session.get_objects()))
 
 
 @contextmanager
@@ -77,14 +77,15 @@ def test_a_key_that_could_leave_the_token_is_refused_and_destroyed(
 ) -> None:
     token = open_token(_profile(**private))
     with pytest.raises(KeyUnsuitable, match=named):
-        token.generate("web")
+        token.generate(ALGORITHM, "web")
     assert _objects(token) == []
 
 
 def test_a_key_of_ours_signs_and_does_nothing_else(softhsm_token: Pkcs11Token) -> None:
-    softhsm_token.generate("web")
-    (private,) = softhsm_token._use(
-        lambda state: list(state.session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
+    softhsm_token.generate(ALGORITHM, "web")
+    template = {Attribute.CLASS: ObjectClass.PRIVATE_KEY}
+    (private,) = softhsm_token._sessions.use(
+        "a test", lambda state: list(state.session.get_objects(template))
     )
     expected = {
         Attribute.PRIVATE: True,
@@ -139,7 +140,7 @@ class _Unreadable(dict[Attribute, bool]):
 def test_eight_threads_sign_and_make_keys_and_every_signature_is_right(
     softhsm_token: Pkcs11Token,
 ) -> None:
-    shared, together = softhsm_token.generate("shared"), threading.Barrier(8)
+    shared, together = softhsm_token.generate(ALGORITHM, "shared"), threading.Barrier(8)
 
     def work(number: int) -> None:
         together.wait(BOUND_S)
@@ -147,20 +148,20 @@ def test_eight_threads_sign_and_make_keys_and_every_signature_is_right(
             message = f"{number} {round_}".encode()
             _verify(shared, message, softhsm_token.sign(shared.id, SCHEME, message))
             if round_ % 10 == 0:
-                own = softhsm_token.generate(f"own {number}")
+                own = softhsm_token.generate(ALGORITHM, f"own {number}")
                 _verify(own, message, softhsm_token.sign(own.id, SCHEME, message))
                 softhsm_token.destroy(own.id)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
     assert softhsm_token.keys() == [shared]
-    assert softhsm_token._starts == 1, "nothing was lost on the way"
+    assert softhsm_token._sessions.starts == 1, "nothing was lost on the way"
 
 
 _OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from sidecar.core.schemes import SignatureScheme
+from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.token.base import KeyId
 from sidecar.token.pin import Pin
 from sidecar.token.pkcs11 import Pkcs11Token
@@ -170,7 +171,7 @@ token = Pkcs11Token.open(Path(sys.argv[1]), "mesh", Pin.read(Path(sys.argv[2])),
 for line in sys.stdin:
     verb, argument = line.split()
     if verb == "generate":
-        print(token.generate(argument).id, flush=True)
+        print(token.generate(KeyAlgorithm.EC_P256, argument).id, flush=True)
     elif verb == "sign":
         key_id = KeyId(bytes.fromhex(argument))
         print(token.sign(key_id, SignatureScheme.ECDSA_SECP256R1_SHA256, b"m").hex(), flush=True)
@@ -198,7 +199,7 @@ def _ask(process: subprocess.Popen[str], question: str) -> str:
 
 
 def test_two_processes_share_one_store(softhsm: SoftHsmStore, softhsm_token: Pkcs11Token) -> None:
-    ours = softhsm_token.generate("ours")
+    ours = softhsm_token.generate(ALGORITHM, "ours")
     with _other_process(softhsm) as other:
         theirs = KeyId(bytes.fromhex(_ask(other, "generate theirs")))
         _verify(ours, b"m", bytes.fromhex(_ask(other, f"sign {ours.id}")))
@@ -210,7 +211,10 @@ def test_two_processes_share_one_store(softhsm: SoftHsmStore, softhsm_token: Pkc
 def test_a_key_that_another_process_destroyed_is_no_key_any_more(
     softhsm: SoftHsmStore, softhsm_token: Pkcs11Token
 ) -> None:
-    key, other_key = softhsm_token.generate("web"), softhsm_token.generate("other")
+    key, other_key = (
+        softhsm_token.generate(ALGORITHM, "web"),
+        softhsm_token.generate(ALGORITHM, "other"),
+    )
     softhsm_token.sign(key.id, SCHEME, b"m")
     with _other_process(softhsm) as other:
         assert _ask(other, f"destroy {key.id}") == "destroyed"
@@ -225,7 +229,7 @@ def test_a_key_that_another_process_destroyed_is_no_key_any_more(
 def test_a_store_that_comes_back_works_at_the_first_attempt(
     softhsm: SoftHsmStore, softhsm_token: Pkcs11Token
 ) -> None:
-    key = softhsm_token.generate("web")
+    key = softhsm_token.generate(ALGORITHM, "web")
     for _ in range(3):
         _verify(key, b"m", softhsm_token.sign(key.id, SCHEME, b"m"))
         with _away(softhsm):
@@ -239,11 +243,11 @@ def test_a_store_that_comes_back_works_at_the_first_attempt(
 def test_while_the_store_is_gone_every_operation_says_so(
     softhsm: SoftHsmStore, softhsm_token: Pkcs11Token, operation: str
 ) -> None:
-    key = softhsm_token.generate("web")
+    key = softhsm_token.generate(ALGORITHM, "web")
     work = {
         "sign with a key not used before": lambda: softhsm_token.sign(key.id, SCHEME, b"m"),
         "list": softhsm_token.keys,
-        "generate": lambda: softhsm_token.generate("new"),
+        "generate": lambda: softhsm_token.generate(ALGORITHM, "new"),
     }[operation]
     with _away(softhsm), pytest.raises(TokenUnavailable):
         work()
@@ -254,7 +258,7 @@ def test_while_the_store_is_gone_every_operation_says_so(
 def test_a_key_is_not_taken_for_destroyed_because_the_store_is_gone(
     softhsm: SoftHsmStore, softhsm_token: Pkcs11Token
 ) -> None:
-    key = softhsm_token.generate("web")
+    key = softhsm_token.generate(ALGORITHM, "web")
     with _away(softhsm), pytest.raises(TokenUnavailable):
         softhsm_token.destroy(key.id)
     softhsm_token.destroy(key.id)
@@ -264,7 +268,7 @@ def test_a_key_is_not_taken_for_destroyed_because_the_store_is_gone(
 def test_threads_that_lose_the_token_together_all_get_it_back(
     softhsm: SoftHsmStore, softhsm_token: Pkcs11Token
 ) -> None:
-    key = softhsm_token.generate("web")
+    key = softhsm_token.generate(ALGORITHM, "web")
     stop, lost = threading.Event(), threading.Semaphore(0)
     signed = [0] * 8
 
@@ -310,14 +314,14 @@ def test_a_wrong_pin_is_one_clear_error(softhsm: SoftHsmStore, wrong_pin: Pin) -
 def test_a_wrong_pin_is_tried_once(
     softhsm: SoftHsmStore, wrong_pin: Pin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries: list[Pkcs11Token] = []
-    log_in = Pkcs11Token._log_in
+    tries: list[Sessions] = []
+    log_in = Sessions._log_in
 
-    def counted(self: Pkcs11Token) -> None:
+    def counted(self: Sessions) -> None:
         tries.append(self)
         log_in(self)
 
-    monkeypatch.setattr(Pkcs11Token, "_log_in", counted)
+    monkeypatch.setattr(Sessions, "_log_in", counted)
     with pytest.raises(TokenUnavailable, match="refused the PIN"):
         Pkcs11Token.open(MODULE, "mesh", wrong_pin, SOFTHSM2)
     (token,) = tries
@@ -325,15 +329,15 @@ def test_a_wrong_pin_is_tried_once(
     monkeypatch.setattr(token._library, "start", lambda: opened.append("started"))
     for _ in range(5):
         with pytest.raises(TokenUnavailable, match="its PIN was refused: restart"):
-            token.sign(KeyId(b"any"), SCHEME, b"m")
+            token.use("a test", lambda _: None)
     assert not opened
 
 
 def test_a_pin_that_changed_under_way_is_not_tried_into_a_lock(
     softhsm: SoftHsmStore, softhsm_token: Pkcs11Token
 ) -> None:
-    key = softhsm_token.generate("web")
-    softhsm_token._pin = Pin("changed")
+    key = softhsm_token.generate(ALGORITHM, "web")
+    softhsm_token._sessions._pin = Pin("changed")
     with _away(softhsm), pytest.raises(TokenUnavailable):
         softhsm_token.sign(key.id, SCHEME, b"m")
     with pytest.raises(TokenUnavailable, match="refused the PIN"):
@@ -395,10 +399,11 @@ def test_a_library_that_is_no_pkcs11_module_is_a_wrong_setting(softhsm: SoftHsmS
 
 def test_foreign_keys_on_the_token_stand_in_nobodys_way(softhsm_token: Pkcs11Token) -> None:
     def make_rsa(session: pkcs11.Session, label: str) -> None:
-        session.generate_keypair(KeyType.RSA, 2048, id=b"rsa", label=label, store=True)
+        session.generate_keypair(KeyType.RSA, 1024, id=b"rsa", label=label, store=True)
+        session.generate_key(KeyType.AES, 256, id=b"aes", label=label, store=True)
 
-    key = softhsm_token.generate("web")
-    softhsm_token._use(lambda state: make_rsa(state.session, "somebody's"))
+    key = softhsm_token.generate(ALGORITHM, "web")
+    softhsm_token._sessions.use("a test", lambda state: make_rsa(state.session, "somebody's"))
     assert softhsm_token.keys() == [key]
     with pytest.raises(TokenError):
         softhsm_token.sign(KeyId(b"rsa"), SCHEME, b"m")
@@ -406,9 +411,13 @@ def test_foreign_keys_on_the_token_stand_in_nobodys_way(softhsm_token: Pkcs11Tok
 
 
 def test_a_private_key_without_its_public_half_is_not_listed(softhsm_token: Pkcs11Token) -> None:
-    key, lonely = softhsm_token.generate("web"), softhsm_token.generate("lonely")
+    key, lonely = (
+        softhsm_token.generate(ALGORITHM, "web"),
+        softhsm_token.generate(ALGORITHM, "lonely"),
+    )
     template = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.ID: lonely.id.value}
-    softhsm_token._use(
-        lambda state: [half.destroy() for half in list(state.session.get_objects(template))]
+    softhsm_token._sessions.use(
+        "a test",
+        lambda state: [half.destroy() for half in list(state.session.get_objects(template))],
     )
     assert softhsm_token.keys() == [key]

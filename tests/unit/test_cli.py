@@ -16,6 +16,7 @@ from sidecar.cli import EXIT_CONFIGURATION, EXIT_FAILED, commands
 from sidecar.config.settings import TokenSettings
 from sidecar.errors import ConfigurationError, MeshkeyError, StartFailed, TokenUnavailable
 from tests.fakes.token import FakeToken
+from tests.fixtures.requests import ALGORITHM
 
 SETTINGS = '[token]\nlabel = "mesh"\npin_file = "/pin"\n[admin]\nsocket = "/run/mk-nothing"\n'
 
@@ -111,7 +112,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> FakeToken:
 
 
 def test_keys_are_listed_as_a_table_and_as_json(config: Path, token: FakeToken) -> None:
-    key = token.generate("meshkey web")
+    key = token.generate(ALGORITHM, "meshkey web")
     table = _run("keys", "--config", config)
     assert table.exit_code == 0
     assert "meshkey web" in table.stdout
@@ -119,7 +120,9 @@ def test_keys_are_listed_as_a_table_and_as_json(config: Path, token: FakeToken) 
     assert token._closed, "the token is closed"
     token._closed = False
     listed = json.loads(_run("keys", "--json", "--config", config).stdout)
-    assert listed == [{"key_id": str(key.id), "label": "meshkey web", "curve": "secp256r1"}]
+    assert listed == [
+        {"key_id": str(key.id), "label": "meshkey web", "algorithm": "ec-p256", "origin": "born"}
+    ]
 
 
 def test_a_token_is_closed_although_the_listing_failed(config: Path, token: FakeToken) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.core.csr import parse_csr
+from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import (
     AuthorityError,
     AuthorityUnavailable,
@@ -108,10 +109,10 @@ async def test_who_stops_while_the_token_makes_the_key_leaves_no_key(
 ) -> None:
     generate, entered, release = world.token.generate, threading.Event(), threading.Event()
 
-    def slow(label: str) -> TokenKey:
+    def slow(algorithm: KeyAlgorithm, label: str) -> TokenKey:
         entered.set()
         assert release.wait(BOUND_S)
-        return generate(label)
+        return generate(algorithm, label)
 
     monkeypatch.setattr(world.token, "generate", slow)
     running = asyncio.create_task(world.enrolment().run(world.clock))

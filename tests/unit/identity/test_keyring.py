@@ -14,7 +14,7 @@ from sidecar.identity.snapshot import KeyGrant
 from sidecar.identity.store import SnapshotStore
 from sidecar.token.base import KeyId
 from tests.fixtures.enrolment import World
-from tests.fixtures.requests import SCHEME
+from tests.fixtures.requests import ALGORITHM, SCHEME
 from tests.fixtures.waiting import settle, soon
 from tests.unit.identity.test_store import snapshot
 
@@ -28,7 +28,7 @@ class _Ring:
         self.keyring = Keyring(world.destruction, self.store, world.clock, handshake_timeout)
 
     async def admit(self, lifetime: timedelta = timedelta(minutes=20)) -> KeyId:
-        key = await self.world.executor.run(lambda: self.world.token.generate("key"))
+        key = await self.world.executor.run(lambda: self.world.token.generate(ALGORITHM, "key"))
         not_after = self.world.clock() + lifetime
         self.keyring.admit(KeyGrant(key.id, frozenset(Side), frozenset([SCHEME]), not_after))
         return key.id

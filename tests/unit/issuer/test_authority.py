@@ -16,10 +16,11 @@ from sidecar.core.chain import verified_chain
 from sidecar.core.csr import build_csr
 from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import CsrRefused, StartFailed
-from sidecar.issuer.authority import LocalIssuer, open_issuer, token_private_key
+from sidecar.issuer.authority import LocalIssuer, open_issuer, private_key_of
 from tests.fakes.token import FakeToken
 from tests.fixtures import certificates
 from tests.fixtures.clock import START
+from tests.fixtures.requests import ALGORITHM
 
 ID = SpiffeId.parse("spiffe://test.mesh/ns/test/sa/web")
 DAY = timedelta(days=1)
@@ -32,7 +33,7 @@ def ca_token() -> FakeToken:
 
 @pytest.fixture
 def issuer(ca_token: FakeToken, tmp_path: Path) -> LocalIssuer:
-    return open_issuer(ca_token, "test.mesh", tmp_path / "root.pem", START)
+    return open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path / "root.pem", START)
 
 
 def _root(tmp_path: Path) -> x509.Certificate:
@@ -41,16 +42,16 @@ def _root(tmp_path: Path) -> x509.Certificate:
 
 def _csr(spiffe_id: SpiffeId = ID) -> bytes:
     workloads = FakeToken()
-    return build_csr(spiffe_id, token_private_key(workloads, workloads.generate("web")))
+    return build_csr(spiffe_id, private_key_of(workloads, workloads.generate(ALGORITHM, "web")))
 
 
 def test_what_is_issued_passes_the_checks_of_whoever_asked(
     issuer: LocalIssuer, tmp_path: Path
 ) -> None:
     workloads = FakeToken()
-    key = workloads.generate("web")
+    key = workloads.generate(ALGORITHM, "web")
     answer = issuer.issue(
-        build_csr(ID, token_private_key(workloads, key)), timedelta(minutes=20), DAY, START
+        build_csr(ID, private_key_of(workloads, key)), timedelta(minutes=20), DAY, START
     )
     chain = verified_chain(
         answer, public_key=key.public_key, spiffe_id=ID, roots=[_root(tmp_path)], now=START
@@ -123,7 +124,7 @@ def test_a_damaged_csr_is_refused_or_changes_nothing(data: st.DataObject) -> Non
 
 
 _TOKEN = FakeToken("ca")
-_KEY = _TOKEN.generate("ca")
+_KEY = _TOKEN.generate(ALGORITHM, "ca")
 _DAMAGED = _csr()
 
 
@@ -139,9 +140,9 @@ def test_the_root_is_a_ca_for_leaves_only(issuer: LocalIssuer, tmp_path: Path) -
 
 
 def test_a_root_is_taken_up_again_with_its_key(ca_token: FakeToken, tmp_path: Path) -> None:
-    open_issuer(ca_token, "test.mesh", tmp_path / "root.pem", START)
+    open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path / "root.pem", START)
     before = (tmp_path / "root.pem").read_bytes()
-    open_issuer(ca_token, "test.mesh", tmp_path / "root.pem", START + 30 * DAY)
+    open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path / "root.pem", START + 30 * DAY)
     assert (tmp_path / "root.pem").read_bytes() == before
     assert len(ca_token.keys()) == 1
 
@@ -151,7 +152,7 @@ def test_without_the_old_root_a_new_ca_is_founded(
     ca_token: FakeToken, tmp_path: Path, lost: str
 ) -> None:
     file = tmp_path / "root.pem"
-    open_issuer(ca_token, "test.mesh", file, START)
+    open_issuer(ca_token, ALGORITHM, "test.mesh", file, START)
     before, now, domain = file.read_bytes(), START, "test.mesh"
     if lost == "file":
         file.unlink()
@@ -161,7 +162,7 @@ def test_without_the_old_root_a_new_ca_is_founded(
         now += 366 * DAY
     else:
         domain = "other.mesh"
-    issuer = open_issuer(ca_token, domain, file, now)
+    issuer = open_issuer(ca_token, ALGORITHM, domain, file, now)
     assert file.read_bytes() != before
     assert issuer.issue(_csr(SpiffeId(domain, "/web")), DAY, DAY, now)
 
@@ -171,7 +172,7 @@ def test_the_root_can_be_read_by_everyone_whatever_the_umask(
 ) -> None:
     before = os.umask(0o077)
     try:
-        open_issuer(ca_token, "test.mesh", tmp_path / "root.pem", START)
+        open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path / "root.pem", START)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "root.pem").stat().st_mode) == 0o644
@@ -184,7 +185,7 @@ def test_a_root_file_that_is_something_else_is_left_alone(
     file = tmp_path / "root.pem"
     file.write_text("precious")
     with pytest.raises(StartFailed, match="holds no certificate; move it away"):
-        open_issuer(ca_token, "test.mesh", file, START)
+        open_issuer(ca_token, ALGORITHM, "test.mesh", file, START)
     assert file.read_text() == "precious"
 
 
@@ -192,6 +193,6 @@ def test_a_root_file_that_cannot_be_read_or_written_is_named(
     ca_token: FakeToken, tmp_path: Path
 ) -> None:
     with pytest.raises(StartFailed, match="No such file"):
-        open_issuer(ca_token, "test.mesh", tmp_path / "gone" / "root.pem", START)
+        open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path / "gone" / "root.pem", START)
     with pytest.raises(StartFailed, match="Is a directory"):
-        open_issuer(ca_token, "test.mesh", tmp_path, START)
+        open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path, START)
