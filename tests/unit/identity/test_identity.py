@@ -10,10 +10,17 @@ from datetime import timedelta
 import pytest
 
 from sidecar.core.certificate_verify import Side
-from sidecar.errors import AuthorityError, AuthorityUnavailable, CertificateRefused, MeshkeyError
+from sidecar.errors import (
+    AuthorityError,
+    AuthorityUnavailable,
+    CertificateRefused,
+    MeshkeyError,
+    PinRefused,
+)
 from sidecar.identity import identity as module
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot
+from sidecar.token.base import TokenKey
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
 from tests.fixtures.requests import SCHEME
 from tests.fixtures.waiting import settle, soon
@@ -191,6 +198,23 @@ async def test_a_lost_token_is_no_end(world: World, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(module, "retry_delay", delay)
     world.token.available = False
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+
+
+async def test_a_refused_pin_is_no_end_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, generate = _counter(3), world.token.generate
+
+    def refused(label: str) -> TokenKey:
+        if tries():
+            return generate(label)
+        raise PinRefused("wrong PIN")
+
+    monkeypatch.setattr(module, "retry_delay", lambda _failures, _random: timedelta(0))
+    monkeypatch.setattr(world.token, "generate", refused)
     identity = world.identity()
     async with _running(identity):
         await _published(identity, 1)
