@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
 from sidecar.core.schemes import SignatureScheme
-from sidecar.errors import KeyUnsuitable, NoSuchKey, TokenError, TokenUnavailable
+from sidecar.core.token_selector import TokenSelector
+from sidecar.errors import KeyUnsuitable, MeshkeyError, NoSuchKey, TokenError, TokenUnavailable
 from sidecar.token.base import Assurance, KeyId, TokenKey
 from sidecar.token.gate import Gate
 from sidecar.token.keypair import (
@@ -26,7 +27,7 @@ from sidecar.token.keypair import (
     require_public_key,
 )
 from sidecar.token.library import Library
-from sidecar.token.pin import Pin
+from sidecar.token.login import Login
 from sidecar.token.profiles import TokenProfile
 
 _T = TypeVar("_T")
@@ -45,7 +46,6 @@ _ANSWERS = (
 # SoftHSM2 now and then fails C_Login with CKR_GENERAL_ERROR when processes start together.
 _START_TRIES = 5
 _START_PAUSE_S = 0.2
-_PIN_ANSWERS = (pkcs11.PinIncorrect, pkcs11.PinLocked, pkcs11.PinExpired, pkcs11.PinLenRange)
 
 
 @dataclass
@@ -63,10 +63,13 @@ class _ThreadState:
 class Pkcs11Token:
     """`Token` over python-pkcs11. One object per module in a process."""
 
-    def __init__(self, library: Library, label: str, pin: Pin, profile: TokenProfile) -> None:
+    def __init__(
+        self, library: Library, selector: TokenSelector, login: Login, profile: TokenProfile
+    ) -> None:
         self._library = library
-        self._label = label
-        self._pin = pin
+        self._selector = selector
+        self._label = selector.label or str(selector)
+        self._login = login
         self._profile = profile
         self._gate = Gate()
         self._threads = threading.local()
@@ -75,8 +78,8 @@ class Pkcs11Token:
         self._era = 0
         self._starts = 0
         self._attempts = 0
-        self._failure: TokenUnavailable | None = None
-        self._pin_refused = False
+        self._failure: TokenError | None = None
+        self._closed = False
         self._signatures = 0
         self._counting = threading.Lock()
         self._token: pkcs11.Token | None = None
@@ -85,22 +88,30 @@ class Pkcs11Token:
         self._anchor: pkcs11.Session | None = None
 
     @classmethod
-    def open(cls, module: Path, label: str, pin: Pin, profile: TokenProfile) -> Pkcs11Token:
+    def open(
+        cls, module: Path, selector: TokenSelector, login: Login, profile: TokenProfile
+    ) -> Pkcs11Token:
         """Loads the module and logs in.
 
         Raises:
-            ConfigurationError: `module` is not a PKCS#11 module.
-            TokenUnavailable: no such token, or it refused the PIN.
+            ConfigurationError: `module` is not a PKCS#11 module, or there is no PIN to give.
+            TokenUnavailable: no such token, or it does not answer.
+            LoginRefused: the PIN is wrong or locked.
         """
-        token = cls(Library(module), label, pin, profile)
+        # Not even loaded before it is clear that the token may be asked.
+        login.prepare()
+        token = cls(Library(module), selector, login, profile)
         for tries_left in reversed(range(_START_TRIES)):
             try:
                 token._recover(lost_era=0)
             except TokenUnavailable:
-                if token._pin_refused or not tries_left:
+                if not tries_left:
                     token._library.stop()
                     raise
                 time.sleep(_START_PAUSE_S)
+            except MeshkeyError:
+                token._library.stop()
+                raise
             else:
                 break
         return token
@@ -143,7 +154,7 @@ class Pkcs11Token:
     def close(self) -> None:
         with self._gate.exclusive():
             self._era, self._anchor = 0, None
-            self._pin_refused = True
+            self._closed = True
             self._library.stop()
 
     def _generate(self, state: _ThreadState, label: str) -> TokenKey:
@@ -201,30 +212,23 @@ class Pkcs11Token:
             try:
                 self._log_in()
                 self._failure = None
-            except TokenUnavailable as failure:
+            except TokenError as failure:
                 self._failure = failure
                 raise
 
     def _log_in(self) -> None:
-        if self._pin_refused:
-            # Another try could lock the token for good.
-            raise TokenUnavailable(
-                f"token {self._label!r}: closed, or its PIN was refused: restart"
-            )
+        if self._closed:
+            raise TokenUnavailable(f"token {self._label!r} is closed: this process is stopping")
+        self._login.prepare()
         self._anchor = self._token = None
         if self._starts:
             self._library.stop()
         self._library.start()
         self._starts += 1
         try:
-            self._token = self._library.token(self._label)
-            self._anchor = self._token.open(rw=True, user_pin=self._pin.value)
-        except _PIN_ANSWERS as error:
-            self._pin_refused = True
-            raise TokenUnavailable(
-                f"token {self._label!r} refused the PIN ({type(error).__name__}); "
-                "put the right one into token.pin_file and start again"
-            ) from error
+            self._token = self._library.token(self._selector)
+            self._label = self._token.label
+            self._anchor = self._login.open(self._token)
         except pkcs11.PKCS11Error as error:
             raise TokenUnavailable(f"token {self._label!r}: {type(error).__name__}") from error
         self._era = self._starts

@@ -28,6 +28,8 @@ def _default(item: Field[Any]) -> str:
             return f'`"{minutes}m"`' if minutes < 60 else f'`"{minutes // 60}h"`'
         case frozenset() as sides:
             return f"`{sorted(side.name.lower() for side in sides)}`".replace("'", '"')
+        case None:
+            return "none"
         case value:
             return f"`{value}`"
 
