@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -16,7 +17,7 @@ from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar._proto.meshkey.ca.v1 import ca_pb2_grpc
 from sidecar.admin.service import AdminService
 from sidecar.ca.local import LocalAuthority
-from sidecar.config.settings import IdentitySettings, IssuerSettings, Settings, TokenSettings
+from sidecar.config.settings import IdentitySettings, IssuerSettings, Mode, Settings, TokenSettings
 from sidecar.errors import ConfigurationError
 from sidecar.identity.destruction import Destruction
 from sidecar.identity.enrolment import Enrolment
@@ -30,11 +31,13 @@ from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Token
+from sidecar.token.base import Assurance, Token
 from sidecar.token.executor import TokenExecutor
-from sidecar.token.pin import Pin
+from sidecar.token.login import Login
+from sidecar.token.pin_sources import pin_source
 from sidecar.token.pkcs11 import Pkcs11Token
 from sidecar.token.profiles import PROFILES, profile_of
+from sidecar.token.refusals import Refusals
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +70,37 @@ async def serve(settings: Settings) -> None:
 
 
 def open_token(settings: TokenSettings) -> Token:
-    """Opens the configured token. Blocks."""
+    """Opens the configured token. Blocks.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the mode does not allow this token.
+        TokenUnavailable: there is no such token, or it does not answer.
+        LoginRefused: the PIN is wrong or locked.
+    """
+    source = pin_source(settings, os.environ)
     profile = PROFILES.get(settings.profile) or profile_of(settings.module.name)
-    return Pkcs11Token.open(settings.module, settings.label, Pin.read(settings.pin_file), profile)
+    _check_assurance(settings, profile.name, profile.assurance)
+    refusals = (
+        Refusals.open(settings.state, settings.module, settings.selector)
+        if settings.state
+        else None
+    )
+    login = Login(source, refusals, default_pins=settings.mode is Mode.DEVELOPMENT)
+    token = Pkcs11Token.open(settings.module, settings.selector, login, profile)
+    try:
+        _check_assurance(settings, token.label, token.assurance)
+    except ConfigurationError:
+        token.close()
+        raise
+    return token
+
+
+def _check_assurance(settings: TokenSettings, name: str, assurance: Assurance | None) -> None:
+    if settings.mode is Mode.PRODUCTION and assurance is Assurance.SOFTWARE:
+        raise ConfigurationError(
+            f"token.mode production: {name} keeps keys in software, where whoever owns "
+            "the machine can copy them; use a token in hardware, or token.mode standard"
+        )
 
 
 def _check_role(settings: Settings) -> None:

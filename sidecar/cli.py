@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sidecar import __version__
-from sidecar.errors import ConfigurationError, MeshkeyError
+from sidecar.errors import ConfigurationError, LoginRefused, MeshkeyError
 
-# sysexits.h: EX_USAGE and EX_UNAVAILABLE.
+if TYPE_CHECKING:
+    from sidecar.config.settings import Settings
+
+# sysexits.h: EX_USAGE, EX_UNAVAILABLE and EX_NOPERM.
 EXIT_CONFIGURATION = 64
 EXIT_FAILED = 69
+EXIT_LOGIN_REFUSED = 77
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -36,6 +41,9 @@ def _one_line_errors(command: _F) -> _F:
         except ConfigurationError as error:
             click.echo(f"meshkey: {error}", err=True)
             sys.exit(EXIT_CONFIGURATION)
+        except LoginRefused as error:
+            click.echo(f"meshkey: {error}", err=True)
+            sys.exit(EXIT_LOGIN_REFUSED)
         except MeshkeyError as error:
             click.echo(f"meshkey: {error}", err=True)
             sys.exit(EXIT_FAILED)
@@ -62,16 +70,15 @@ def commands() -> None:
 
 @commands.command()
 @_config
+@click.option("--production", is_flag=True, help="The same as token.mode production, and wins.")
 @_one_line_errors
-def serve(config: Path) -> None:
+def serve(config: Path, production: bool) -> None:
     """Run the sidecar, or the local CA, that the configuration describes."""
     import asyncio
 
-    from sidecar import app, telemetry
-    from sidecar.config.load import load
+    from sidecar import app
 
-    settings = load(config, os.environ)
-    telemetry.configure_logging(settings.log.format, settings.log.level)
+    settings = _settings(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
     os.umask(0o077)
     asyncio.run(app.serve(settings))
 
@@ -83,13 +90,42 @@ def serve(config: Path) -> None:
 def keys(config: Path, as_json: bool) -> None:
     """List the private keys on the configured token."""
     from sidecar import app, tables
-    from sidecar.config.load import load
 
-    token = app.open_token(load(config, os.environ).token)
+    token = app.open_token(_settings(config).token)
     try:
         tables.show_keys(token.keys(), as_json=as_json)
     finally:
         token.close()
+
+
+@commands.group("token")
+def token_commands() -> None:
+    """Prepare and examine tokens."""
+
+
+@token_commands.command("seal-pin")
+@click.option(
+    "--out",
+    "prefix",
+    required=True,
+    type=click.Path(path_type=Path, resolve_path=True),
+    help="Writes PREFIX.pub and PREFIX.priv, for token.pin_sealed.",
+    metavar="PREFIX",
+)
+@_one_line_errors
+def seal_pin(prefix: Path) -> None:
+    """Seal the PIN on standard input with this machine's TPM (tpm2-tools, TPM2TOOLS_TCTI)."""
+    from sidecar.hardening import protect_memory
+    from sidecar.token.pin import Pin
+    from sidecar.token.sealed_pin import seal
+
+    protect_memory()
+    if sys.stdin.isatty():
+        entered = click.prompt("PIN", hide_input=True, confirmation_prompt=True, err=True).encode()
+    else:
+        entered = sys.stdin.buffer.readline()
+    seal(Pin.first_line(entered, "standard input"), prefix)
+    click.echo(f"sealed; set token.pin_sealed to {prefix}", err=True)
 
 
 @commands.command()
@@ -131,6 +167,18 @@ def demo(keep: bool) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"meshkey {__version__}")
+
+
+def _settings(config: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Settings:
+    """For commands that read the PIN: they keep their memory to themselves from here on."""
+    from sidecar import telemetry
+    from sidecar.config.load import load
+    from sidecar.hardening import protect_memory
+
+    protect_memory()
+    settings = load(config, {**os.environ, **overrides})
+    telemetry.configure_logging(settings.log.format, settings.log.level)
+    return settings
 
 
 def _admin_socket(config: Path) -> Path:

@@ -30,6 +30,21 @@ class TokenUnavailable(TokenError, Retryable):
     """The token, its module or its login cannot be used now."""
 
 
+class LoginRefused(TokenError):
+    """The token cannot be logged into until somebody changes something.
+
+    Whoever asks for a signature is told that it is unavailable; a start exits with 77.
+    """
+
+
+class PinRefused(LoginRefused):
+    """The token refused the PIN; the same one is not tried again."""
+
+
+class PinLocked(LoginRefused):
+    """The token's PIN is locked, or one more wrong try would lock it."""
+
+
 class KeyUnsuitable(TokenError):
     """A key has attributes that would let it leave the token. It was destroyed."""
 

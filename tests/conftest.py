@@ -13,14 +13,17 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from sidecar.core.token_selector import TokenSelector
 from sidecar.demo.softhsm import SoftHsmStore
-from sidecar.token.pin import Pin
+from sidecar.token.login import Login
+from sidecar.token.pin_sources import PinFile
 from sidecar.token.pkcs11 import Pkcs11Token
 from sidecar.token.profiles import SOFTHSM2, TokenProfile
 from tests.fixtures import process
 from tests.fixtures.mesh import Mesh
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+MESH = TokenSelector(label="mesh")
 # Before pytest-timeout ends everything without a word about the processes.
 _DUMP_AFTER_S = 110.0
 
@@ -57,9 +60,9 @@ def open_token(softhsm: SoftHsmStore) -> Iterator[OpenToken]:
     opened: list[Pkcs11Token] = []
 
     def open_with(profile: TokenProfile) -> Pkcs11Token:
-        pin = Pin.read(softhsm.directory / "mesh.pin")
+        login = Login(PinFile(softhsm.directory / "mesh.pin"))
         assert not opened, "close the token before you open another one"
-        opened.append(Pkcs11Token.open(MODULE, "mesh", pin, profile))
+        opened.append(Pkcs11Token.open(MODULE, MESH, login, profile))
         return opened[-1]
 
     yield open_with

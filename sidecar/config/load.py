@@ -9,6 +9,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sidecar.config import token
 from sidecar.config.settings import (
     SECTIONS,
     AdminSettings,
@@ -50,7 +51,7 @@ def parse(document: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
     _check_variables(environment)
     raw = {name: _raw(name, document, environment) for name in SECTIONS}
     return Settings(
-        token=_section(TokenSettings, "token", raw["token"] or {}),
+        token=_token(raw["token"] or {}, environment),
         identity=_optional(IdentitySettings, "identity", raw),
         ca=_optional(CaSettings, "ca", raw),
         signer=_optional(SignerSettings, "signer", raw),
@@ -58,6 +59,10 @@ def parse(document: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
         admin=_optional(AdminSettings, "admin", raw),
         log=_section(LogSettings, "log", raw["log"] or {}),
     )
+
+
+def _token(values: Mapping[str, Any], environment: Mapping[str, str]) -> TokenSettings:
+    return token.checked(_section(TokenSettings, "token", values), values.keys(), environment)
 
 
 def _raw(
@@ -82,6 +87,7 @@ def _variables(section: str) -> dict[str, str]:
 
 def _check_variables(environment: Mapping[str, str]) -> None:
     known = {variable for section in SECTIONS for variable in _variables(section)}
+    known.add(token.PIN_VARIABLE)
     for variable in environment:
         section = variable.removeprefix("MESHKEY_").partition("_")[0].lower()
         ours = variable.startswith("MESHKEY_") and section in SECTIONS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from sidecar.config.values import (
     text,
 )
 from sidecar.core.certificate_verify import Side
+from sidecar.core.pkcs11_uri import Pkcs11Uri
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.core.spiffe import SpiffeId, trust_domain
+from sidecar.core.token_selector import TokenSelector
 
 # The profiles of sidecar/token/profiles.py, without loading a PKCS#11 module's bindings.
 PROFILE_NAMES = (
@@ -40,13 +43,34 @@ def _setting(parse: Callable[[Any], Any], help: str, **kwargs: Any) -> Any:
     return field(metadata={"parse": parse, "help": help}, **kwargs)
 
 
+class Mode(StrEnum):
+    """What is tolerated."""
+
+    DEVELOPMENT = "development"
+    STANDARD = "standard"
+    PRODUCTION = "production"
+
+
 @dataclass(frozen=True)
 class TokenSettings:
-    """[token]: the PKCS#11 token that holds the keys."""
+    """[token]: the PKCS#11 token that holds the keys.
 
-    label: str = _setting(text, "label of the token")
-    pin_file: Path = _setting(
-        path, "file with the user PIN, mode 0400, owned by the sidecar's user"
+    After `load`, `module` and `pin_file` are what applies, whoever named it.
+    """
+
+    label: str | None = _setting(text, "label of the token; or `uri`", default=None)
+    uri: Pkcs11Uri | None = _setting(
+        lambda v: Pkcs11Uri.parse(text(v)),
+        "the token as an RFC 7512 URI; it may name the module and the PIN file too",
+        default=None,
+    )
+    pin_file: Path | None = _setting(
+        path,
+        "file with the user PIN, mode 0400, owned by the sidecar's user",
+        default=None,
+    )
+    pin_sealed: Path | None = _setting(
+        path, "instead: PREFIX of what `meshkey token seal-pin --out PREFIX` wrote", default=None
     )
     module: Path = _setting(
         path, "the PKCS#11 module", default=Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -56,6 +80,17 @@ class TokenSettings:
         "how this kind of token wants to be used; auto goes by the module's file name",
         default="auto",
     )
+    mode: Mode = _setting(
+        lambda v: Mode(one_of(*Mode)(v)),
+        "development tolerates well-known PINs and PINs in the environment; "
+        "production refuses tokens in software",
+        default=Mode.STANDARD,
+    )
+    state: Path | None = _setting(
+        path,
+        "directory, mode 0700, that remembers a refused PIN, so that a restart does not repeat it",
+        default=None,
+    )
     threads: int = _setting(
         count(1, 64), "threads, each with a session, that use the token at once", default=2
     )
@@ -64,6 +99,11 @@ class TokenSettings:
         "operations that may wait in each lane before callers are told busy",
         default=1024,
     )
+
+    @property
+    def selector(self) -> TokenSelector:
+        """Which token it is."""
+        return self.uri.selector if self.uri else TokenSelector(label=self.label)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.summary import summarise
 from sidecar.demo.traffic import Traffic, get, get_mutual_tls
 from sidecar.errors import MeshkeyError, StartFailed
+from sidecar.hardening import protect_memory
 
 _STEPS = 8
 # Requests that must succeed on either side of a rotation.
@@ -26,6 +27,7 @@ _ENOUGH = 50
 def run(*, keep: bool) -> int:
     """Runs the demo; returns the exit status. With `keep` it stays up until interrupted."""
     started = time.monotonic()
+    protect_memory()
     # SIGTERM takes the way of Ctrl-C: everything is stopped and removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Mesh() as mesh:

@@ -8,6 +8,7 @@ from sidecar.errors import (
     AuthorityError,
     CertificateRefused,
     CsrRefused,
+    LoginRefused,
     MeshkeyError,
     Retryable,
     UnknownIdentity,
@@ -16,6 +17,8 @@ from sidecar.errors import (
 _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
     # First match wins; `Retryable` comes first so that "ask again" is never lost.
     (Retryable, grpc.StatusCode.UNAVAILABLE),
+    # Not to be repaired by asking again, and not the caller's fault either.
+    (LoginRefused, grpc.StatusCode.UNAVAILABLE),
     (CsrRefused, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownIdentity, grpc.StatusCode.NOT_FOUND),
     (AuthorityError, grpc.StatusCode.FAILED_PRECONDITION),

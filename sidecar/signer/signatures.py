@@ -8,7 +8,7 @@ import structlog
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.certificate_verify import Side
-from sidecar.errors import NoSuchKey, Retryable, SignerBusy, SigningRefused
+from sidecar.errors import LoginRefused, NoSuchKey, Retryable, SignerBusy, SigningRefused
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.policy import approve
 from sidecar.telemetry import SigningCounts
@@ -88,7 +88,7 @@ class Signatures:
 def _retry(error: BaseException) -> pb.Retry:
     if isinstance(error, SignerBusy):
         return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
-    if isinstance(error, Retryable | NoSuchKey):
+    if isinstance(error, Retryable | NoSuchKey | LoginRefused):
         log.error("token unavailable", error=str(error))
         return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail=str(error))
     # A bug of ours: the caller learns no details, the log does.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 
 import pkcs11
 from pkcs11 import _pkcs11
 
+from sidecar.core.token_selector import TokenDescription, TokenSelector
 from sidecar.errors import ConfigurationError, TokenUnavailable
 
 _CKF_OS_LOCKING_OK = 2
@@ -112,21 +114,40 @@ class Library:
         count = int(info.ulMaxSessionCount)
         return None if code != _CKR_OK or count in _NO_LIMIT else count
 
-    def token(self, label: str) -> pkcs11.Token:
-        """The token with that label.
+    def token(self, selector: TokenSelector) -> pkcs11.Token:
+        """The one token that `selector` matches.
 
         Raises:
             TokenUnavailable: there is none, or more than one.
         """
         assert self._view is not None
-        found = [token for token in self._view.get_tokens() if token.label == label]
+        tokens = [(describe(token), token) for token in self._view.get_tokens()]
+        found = [token for description, token in tokens if selector.matches(description)]
         if len(found) == 1:
             return found[0]
-        labels = sorted({token.label for token in self._view.get_tokens() if token.label})
+        there = _listed(selector, [description for description, _ in tokens])
         raise TokenUnavailable(
-            f"module {self._module} has {len(found)} tokens labelled {label!r}, one is needed; "
-            f"it has: {', '.join(labels) or 'none'}"
+            f"module {self._module} has {len(found)} tokens {selector}, one is needed; "
+            f"it has: {there or 'none'}"
         )
+
+
+def describe(token: pkcs11.Token) -> TokenDescription:
+    """What C_GetTokenInfo said of `token`."""
+    return TokenDescription(
+        label=token.label,
+        serial=token.serial.decode(errors="replace").rstrip("\0 "),
+        manufacturer=token.manufacturer_id,
+        model=token.model,
+        slot_id=token.slot.slot_id,
+    )
+
+
+def _listed(selector: TokenSelector, there: Sequence[TokenDescription]) -> str:
+    if selector == TokenSelector(label=selector.label or ""):
+        return ", ".join(sorted({token.label for token in there if token.label}))
+    # A slot that waits for C_InitToken has a token without a label, which may be asked for.
+    return ", ".join(map(str, there))
 
 
 def _function_list(module: Path) -> _FunctionList:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,35 +24,56 @@ class Pin:
     value: str = field(repr=False)
 
     @classmethod
-    def read(cls, path: Path) -> Pin:
-        """Reads the first line of `path`.
+    def read(cls, path: Path, closed_to: int = 0o077) -> Pin:
+        """Reads the first line of `path`, none of whose mode bits is in `closed_to`.
 
         Raises:
             ConfigurationError: the file is missing, empty, not ours, or open to others.
         """
-        try:
-            descriptor = os.open(path, _FLAGS)
-        except OSError as error:
-            raise ConfigurationError(f"PIN file {path}: {error.strerror}") from error
-        try:
-            _check_mode(path, os.fstat(descriptor))
+        with _opened(path, closed_to) as descriptor:
             content = os.read(descriptor, _LONGEST)
-        finally:
-            os.close(descriptor)
+        return cls.first_line(content, f"PIN file {path}")
+
+    @classmethod
+    def first_line(cls, content: bytes, name: str) -> Pin:
+        """The PIN in what was read from `name`.
+
+        Raises:
+            ConfigurationError: there is none, or it is no text.
+        """
         try:
             pin = content.decode().partition("\n")[0].rstrip("\r")
         except UnicodeDecodeError:
             # Not the error itself: it shows the bytes.
-            raise ConfigurationError(f"PIN file {path} is not UTF-8") from None
+            raise ConfigurationError(f"{name} is not UTF-8") from None
         if not pin:
-            raise ConfigurationError(f"PIN file {path} is empty")
+            raise ConfigurationError(f"{name} is empty")
         return cls(pin)
 
 
-def _check_mode(path: Path, status: os.stat_result) -> None:
+def require_pin_file(path: Path, closed_to: int = 0o077) -> None:
+    """Raises what `Pin.read` raises before it reads."""
+    with _opened(path, closed_to):
+        pass
+
+
+@contextmanager
+def _opened(path: Path, closed_to: int) -> Iterator[int]:
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        raise ConfigurationError(f"PIN file {path}: {error.strerror}") from error
+    try:
+        _check_mode(path, os.fstat(descriptor), closed_to)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_mode(path: Path, status: os.stat_result, closed_to: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigurationError(f"PIN file {path} is not a regular file")
     if status.st_uid not in {os.geteuid(), 0}:
         raise ConfigurationError(f"PIN file {path} belongs to another user; chown it")
-    if status.st_mode & 0o077:
+    if status.st_mode & closed_to:
         raise ConfigurationError(f"PIN file {path} is open to others; chmod 0400 {path}")

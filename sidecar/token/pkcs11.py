@@ -17,10 +17,13 @@ from pkcs11 import Attribute, ObjectClass
 
 from sidecar.core.public_key import PublicKey, algorithm_of, verify
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
+from sidecar.core.token_selector import TokenSelector
 from sidecar.errors import (
     KeyChanged,
     KeyUnsuitable,
+    LoginRefused,
     MechanismMissing,
+    MeshkeyError,
     NoSuchKey,
     TokenError,
     TokenUnavailable,
@@ -29,8 +32,8 @@ from sidecar.token.base import Assurance, KeyId, TokenKey
 from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attribute
 from sidecar.token.keypair import key_id_of, make_key_pair, origin_of, require_born, templates
 from sidecar.token.library import Library
+from sidecar.token.login import Login
 from sidecar.token.mechanisms import LONGEST_SIGNATURE, Way, ways
-from sidecar.token.pin import Pin
 from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import public_key_of, require_public_key
@@ -49,11 +52,9 @@ _TRIAL = b"meshkey: trial of a signature scheme"
 class Pkcs11Token:
     """`Token` over python-pkcs11. One object per module in a process."""
 
-    def __init__(
-        self, library: Library, sessions: Sessions, label: str, profile: TokenProfile
-    ) -> None:
+    def __init__(self, library: Library, sessions: Sessions, profile: TokenProfile) -> None:
         self._sessions = sessions
-        self._label = label
+        self._label = sessions.label
         self._profile = profile
         # Held for everything but signing: SoftHSM2 2.6 fails now and then when a thread makes
         # or destroys an object while another one does, or searches.
@@ -70,25 +71,33 @@ class Pkcs11Token:
         self._sessions.shared_anchor = self._report.session_limit == 1
 
     @classmethod
-    def open(cls, module: Path, label: str, pin: Pin, profile: TokenProfile) -> Pkcs11Token:
+    def open(
+        cls, module: Path, selector: TokenSelector, login: Login, profile: TokenProfile
+    ) -> Pkcs11Token:
         """Loads the module and logs in.
 
         Raises:
-            ConfigurationError: `module` is not a PKCS#11 module.
-            TokenUnavailable: no such token, or it refused the PIN.
+            ConfigurationError: `module` is not a PKCS#11 module, or there is no PIN to give.
+            TokenUnavailable: no such token, or it does not answer.
+            LoginRefused: the PIN is wrong or locked.
         """
+        # Not even loaded before it is clear that the token may be asked.
+        login.prepare()
         library = Library(module)
-        sessions = Sessions(library, label, pin)
+        sessions = Sessions(library, selector, login)
         for tries_left in reversed(range(_START_TRIES)):
             try:
                 sessions.start()
                 break
             except TokenUnavailable:
-                if sessions.pin_refused or not tries_left:
+                if not tries_left:
                     library.stop()
                     raise
                 time.sleep(_START_PAUSE_S)
-        return cls(library, sessions, label, profile)
+            except MeshkeyError:
+                library.stop()
+                raise
+        return cls(library, sessions, profile)
 
     @property
     def label(self) -> str:
@@ -186,11 +195,9 @@ class Pkcs11Token:
                 continue
             try:
                 self._try_way(key_id, way)
-            except (NoSuchKey, KeyChanged):
-                raise
+            except (KeyChanged, LoginRefused, NoSuchKey, TokenUnavailable):
+                raise  # nothing about the scheme
             except TokenError as error:
-                if isinstance(error, TokenUnavailable):
-                    raise
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
                 continue
             self._ways[scheme] = way

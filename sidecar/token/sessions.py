@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import pkcs11
 
-from sidecar.errors import TokenUnavailable
+from sidecar.core.token_selector import TokenSelector
+from sidecar.errors import TokenError, TokenUnavailable
 from sidecar.token.base import KeyId
 from sidecar.token.failures import SessionLost, TokenLost, meaning
 from sidecar.token.gate import Gate, Hung
 from sidecar.token.library import Library
-from sidecar.token.pin import Pin
+from sidecar.token.login import Login
 
 _T = TypeVar("_T")
 
-_PIN_ANSWERS = (pkcs11.PinIncorrect, pkcs11.PinLocked, pkcs11.PinExpired, pkcs11.PinLenRange)
 # How long a process that stops waits for a module that does not return.
 _CLOSE_S = 2.0
 
@@ -41,19 +41,19 @@ class Sessions:
     through it, lives in one era.
     """
 
-    def __init__(self, library: Library, label: str, pin: Pin) -> None:
+    def __init__(self, library: Library, selector: TokenSelector, login: Login) -> None:
         self._library = library
-        self._label = label
-        self._pin = pin
+        self._selector = selector
+        self._label = selector.label or str(selector)
+        self._login = login
         self._gate = Gate()
         self._threads = threading.local()
         # 0 means that there is no usable login.
         self._era = 0
         self._starts = 0
         self._attempts = 0
-        self._failure: TokenUnavailable | None = None
+        self._failure: TokenError | None = None
         self._closed = False
-        self._pin_refused = False
         self._token: pkcs11.Token | None = None
         # Holds the login of the whole process: closing a session that was opened with a PIN
         # logs every other one out, so this one stays open and all others have no PIN.
@@ -62,9 +62,9 @@ class Sessions:
         self.shared_anchor = False
 
     @property
-    def pin_refused(self) -> bool:
-        """Whether another try with the same PIN could lock the token."""
-        return self._pin_refused
+    def label(self) -> str:
+        """The token's label, as it was last seen."""
+        return self._label
 
     @property
     def starts(self) -> int:
@@ -81,7 +81,8 @@ class Sessions:
         """Starts the module and logs in.
 
         Raises:
-            TokenUnavailable: no such token, or it refused the PIN.
+            TokenUnavailable: no such token, or it does not answer.
+            LoginRefused: the PIN is wrong or locked.
         """
         self._recover(lost_era=0)
 
@@ -167,30 +168,23 @@ class Sessions:
             try:
                 self._log_in()
                 self._failure = None
-            except TokenUnavailable as failure:
+            except TokenError as failure:
                 self._failure = failure
                 raise
 
     def _log_in(self) -> None:
-        if self._closed or self._pin_refused:
-            # Another try could lock the token for good.
-            raise TokenUnavailable(
-                f"token {self._label!r}: closed, or its PIN was refused: restart"
-            )
+        if self._closed:
+            raise TokenUnavailable(f"token {self._label!r} is closed: this process is stopping")
+        self._login.prepare()
         self._anchor = self._token = None
         if self._starts:
             self._library.stop()
         self._library.start()
         self._starts += 1
         try:
-            self._token = self._library.token(self._label)
-            self._anchor = self._token.open(rw=True, user_pin=self._pin.value)
-        except _PIN_ANSWERS as error:
-            self._pin_refused = True
-            raise TokenUnavailable(
-                f"token {self._label!r} refused the PIN ({type(error).__name__}); "
-                "put the right one into token.pin_file and start again"
-            ) from error
+            self._token = self._library.token(self._selector)
+            self._label = self._token.label
+            self._anchor = self._login.open(self._token)
         except pkcs11.PKCS11Error as error:
             raise TokenUnavailable(f"token {self._label!r}: {type(error).__name__}") from error
         self._era = self._starts

@@ -335,9 +335,62 @@ def test_a_wrong_pin_is_one_line_without_the_pin(mesh: Mesh, short_dir: Path) ->
     pin_file.chmod(0o400)
     settings = mesh.sidecar_settings(token={"pin_file": str(pin_file)})
     code, line = _fails(mesh, settings)
-    assert code == 69
+    assert code == 77
     assert "refused the PIN" in line
     assert "not-the-pin" not in line
+
+
+def test_a_restart_after_a_wrong_pin_tries_nothing(mesh: Mesh, short_dir: Path) -> None:
+    pin_file = mesh.store("web").directory / "web.pin"
+    right = pin_file.read_text()
+    _replace(pin_file, "not-the-pin")
+    settings = mesh.sidecar_settings(token={"state": str(short_dir / "state")})
+    for expected in ("put the right one there and start again", "it is still the same", "the same"):
+        code, line = _fails(mesh, settings)
+        assert code == 77
+        assert expected in line
+    _replace(pin_file, right)
+    mesh.start_issuer()
+    mesh.start_sidecar(token={"state": str(short_dir / "state")})
+    assert not list((short_dir / "state").iterdir())
+
+
+def _replace(file: Path, content: str) -> None:
+    new = file.with_suffix(".new")
+    new.write_text(content)
+    new.chmod(0o400)
+    new.replace(file)
+
+
+def test_production_refuses_a_token_in_software(mesh: Mesh) -> None:
+    code, line = _fails(mesh, mesh.sidecar_settings(token={"mode": "production"}))
+    assert code == 64
+    assert "softhsm2 keeps keys in software" in line
+    assert "use a token in hardware, or token.mode standard" in line
+
+
+def test_in_development_the_environment_may_hold_the_pin(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = mesh.pin("ca")
+    monkeypatch.setenv("MESHKEY_TOKEN_PIN", pin)
+    settings = mesh.issuer_settings().replace("pin_file = ", 'mode = "development"\n#')
+    process = mesh.serve("ca", settings)
+    process.wait_until_ready()
+    (warning,) = process.logged("PIN given in plain text: for development only")
+    assert warning["source"] == "MESHKEY_TOKEN_PIN"
+    assert pin not in process.log_text()
+    assert pin.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+
+def test_a_token_is_found_by_its_uri(mesh: Mesh) -> None:
+    pin_file = mesh.store("ca").directory / "ca.pin"
+    uri = f"pkcs11:token=ca;model=SoftHSM%20v2?pin-source=file:{pin_file}"
+    settings = mesh.issuer_settings().replace(
+        f'label = "ca"\npin_file = "{pin_file}"', f'uri = "{uri}"'
+    )
+    assert uri in settings
+    mesh.serve("ca", settings).wait_until_ready()
 
 
 def test_a_pin_file_that_others_may_read_is_refused(mesh: Mesh) -> None:

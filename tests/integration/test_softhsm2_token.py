@@ -16,6 +16,7 @@ import pytest
 from pkcs11 import Attribute, KeyType, ObjectClass
 
 from sidecar.core.public_key import verify
+from sidecar.core.token_selector import TokenSelector
 from sidecar.demo.softhsm import SoftHsmStore
 from sidecar.errors import (
     ConfigurationError,
@@ -26,11 +27,11 @@ from sidecar.errors import (
 )
 from sidecar.token.base import Assurance, KeyId, TokenKey
 from sidecar.token.keypair import require_born
-from sidecar.token.pin import Pin
+from sidecar.token.login import Login
+from sidecar.token.pin_sources import PinFile
 from sidecar.token.pkcs11 import Pkcs11Token
 from sidecar.token.profiles import SOFTHSM2, TokenProfile
-from sidecar.token.sessions import Sessions
-from tests.conftest import MODULE, OpenToken
+from tests.conftest import MESH, MODULE, OpenToken
 from tests.fixtures.requests import ALGORITHM, SCHEME
 from tests.fixtures.waiting import BOUND_S, eventually
 
@@ -163,11 +164,14 @@ import sys
 from pathlib import Path
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.token.base import KeyId
-from sidecar.token.pin import Pin
+from sidecar.core.token_selector import TokenSelector
+from sidecar.token.login import Login
+from sidecar.token.pin_sources import PinFile
 from sidecar.token.pkcs11 import Pkcs11Token
 from sidecar.token.profiles import SOFTHSM2
 
-token = Pkcs11Token.open(Path(sys.argv[1]), "mesh", Pin.read(Path(sys.argv[2])), SOFTHSM2)
+selector, login = TokenSelector(label="mesh"), Login(PinFile(Path(sys.argv[2])))
+token = Pkcs11Token.open(Path(sys.argv[1]), selector, login, SOFTHSM2)
 for line in sys.stdin:
     verb, argument = line.split()
     if verb == "generate":
@@ -300,54 +304,8 @@ def test_threads_that_lose_the_token_together_all_get_it_back(
 # Starting
 
 
-@pytest.fixture
-def wrong_pin() -> Pin:
-    return Pin("wrong-pin")
-
-
-def test_a_wrong_pin_is_one_clear_error(softhsm: SoftHsmStore, wrong_pin: Pin) -> None:
-    with pytest.raises(TokenUnavailable, match=r"refused the PIN .*token.pin_file") as refused:
-        Pkcs11Token.open(MODULE, "mesh", wrong_pin, SOFTHSM2)
-    assert wrong_pin.value not in str(refused.value)
-
-
-def test_a_wrong_pin_is_tried_once(
-    softhsm: SoftHsmStore, wrong_pin: Pin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries: list[Sessions] = []
-    log_in = Sessions._log_in
-
-    def counted(self: Sessions) -> None:
-        tries.append(self)
-        log_in(self)
-
-    monkeypatch.setattr(Sessions, "_log_in", counted)
-    with pytest.raises(TokenUnavailable, match="refused the PIN"):
-        Pkcs11Token.open(MODULE, "mesh", wrong_pin, SOFTHSM2)
-    (token,) = tries
-    opened: list[str] = []
-    monkeypatch.setattr(token._library, "start", lambda: opened.append("started"))
-    for _ in range(5):
-        with pytest.raises(TokenUnavailable, match="its PIN was refused: restart"):
-            token.use("a test", lambda _: None)
-    assert not opened
-
-
-def test_a_pin_that_changed_under_way_is_not_tried_into_a_lock(
-    softhsm: SoftHsmStore, softhsm_token: Pkcs11Token
-) -> None:
-    key = softhsm_token.generate(ALGORITHM, "web")
-    softhsm_token._sessions._pin = Pin("changed")
-    with _away(softhsm), pytest.raises(TokenUnavailable):
-        softhsm_token.sign(key.id, SCHEME, b"m")
-    with pytest.raises(TokenUnavailable, match="refused the PIN"):
-        softhsm_token.sign(key.id, SCHEME, b"m")
-    with pytest.raises(TokenUnavailable, match="its PIN was refused: restart"):
-        softhsm_token.sign(key.id, SCHEME, b"m")
-
-
-def _pin(store: SoftHsmStore) -> Pin:
-    return Pin.read(store.directory / "mesh.pin")
+def _login(store: SoftHsmStore) -> Login:
+    return Login(PinFile(store.directory / "mesh.pin"))
 
 
 @pytest.fixture
@@ -358,7 +316,7 @@ def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_few_tries")
 def test_a_token_of_another_label_is_named_with_those_there_are(softhsm: SoftHsmStore) -> None:
     with pytest.raises(TokenUnavailable, match=r"0 tokens labelled 'other'.*it has: mesh"):
-        Pkcs11Token.open(MODULE, "other", _pin(softhsm), SOFTHSM2)
+        Pkcs11Token.open(MODULE, TokenSelector(label="other"), _login(softhsm), SOFTHSM2)
 
 
 @pytest.mark.usefixtures("_few_tries")
@@ -368,7 +326,7 @@ def test_two_tokens_of_one_label_are_one_too_many(softhsm: SoftHsmStore, short_d
     (token,) = second.tokens.iterdir()
     token.rename(softhsm.tokens / token.name)
     with pytest.raises(TokenUnavailable, match="2 tokens labelled 'mesh', one is needed"):
-        Pkcs11Token.open(MODULE, "mesh", _pin(softhsm), SOFTHSM2)
+        Pkcs11Token.open(MODULE, MESH, _login(softhsm), SOFTHSM2)
 
 
 @pytest.mark.parametrize(
@@ -385,13 +343,13 @@ def test_a_module_that_cannot_be_loaded_is_a_wrong_setting(
     if content is not None:
         module.write_bytes(content)
     with pytest.raises(ConfigurationError, match=message):
-        Pkcs11Token.open(module, "mesh", _pin(softhsm), SOFTHSM2)
+        Pkcs11Token.open(module, MESH, _login(softhsm), SOFTHSM2)
 
 
 def test_a_library_that_is_no_pkcs11_module_is_a_wrong_setting(softhsm: SoftHsmStore) -> None:
     library = next(Path("/usr/lib").glob("*-linux-gnu/libz.so.1"))
     with pytest.raises(ConfigurationError, match="is not a PKCS#11 module"):
-        Pkcs11Token.open(library, "mesh", _pin(softhsm), SOFTHSM2)
+        Pkcs11Token.open(library, MESH, _login(softhsm), SOFTHSM2)
 
 
 # Other people's keys

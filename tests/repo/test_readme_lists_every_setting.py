@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.settings import SECTIONS
+from sidecar.core.schemes import KeyAlgorithm
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -28,6 +29,10 @@ def _default(item: Field[Any]) -> str:
             return f'`"{minutes}m"`' if minutes < 60 else f'`"{minutes // 60}h"`'
         case frozenset() as sides:
             return f"`{sorted(side.name.lower() for side in sides)}`".replace("'", '"')
+        case None:
+            return "none"
+        case KeyAlgorithm() as algorithm:
+            return f"`{algorithm.value}`"
         case value:
             return f"`{value}`"
 

@@ -12,9 +12,16 @@ from click.testing import CliRunner, Result
 from sidecar import __version__, app
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.admin.client import AdminClient, CommandFailed
-from sidecar.cli import EXIT_CONFIGURATION, EXIT_FAILED, commands
-from sidecar.config.settings import TokenSettings
-from sidecar.errors import ConfigurationError, MeshkeyError, StartFailed, TokenUnavailable
+from sidecar.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_LOGIN_REFUSED, commands
+from sidecar.config.settings import Mode, Settings, TokenSettings
+from sidecar.errors import (
+    ConfigurationError,
+    MeshkeyError,
+    PinLocked,
+    PinRefused,
+    StartFailed,
+    TokenUnavailable,
+)
 from tests.fakes.token import FakeToken
 from tests.fixtures.requests import ALGORITHM
 
@@ -85,6 +92,8 @@ def test_without_an_admin_section_there_is_nobody_to_ask(config: Path) -> None:
         (ConfigurationError("token.label is missing"), 64),
         (StartFailed("another process serves /run/s"), 69),
         (TokenUnavailable("no such token"), 69),
+        (PinRefused("the token refused the PIN"), EXIT_LOGIN_REFUSED),
+        (PinLocked("the PIN is locked"), 77),
     ],
 )
 def test_the_kind_of_error_decides_the_exit_code(
@@ -98,6 +107,35 @@ def test_the_kind_of_error_decides_the_exit_code(
     result = _run("serve", "--config", config)
     assert result.exit_code == code
     assert _one_line(result) == f"meshkey: {error}"
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_production_on_the_command_line_wins(
+    config: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    served: list[Mode] = []
+
+    async def serve(settings: Settings) -> None:
+        served.append(settings.token.mode)
+
+    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr("os.umask", lambda _mask: 0)
+    for arguments in ([], ["--production"]):
+        result = _run("serve", "--config", config, *arguments, MESHKEY_TOKEN_MODE=mode.value)
+        assert result.exit_code == 0, result.output
+    assert served == [mode, Mode.PRODUCTION]
+
+
+def test_production_on_the_command_line_takes_no_pin_from_the_environment(config: Path) -> None:
+    result = _run(
+        "serve",
+        *("--config", config, "--production"),
+        MESHKEY_TOKEN_MODE="development",
+        MESHKEY_TOKEN_PIN="zq7x",
+    )
+    assert result.exit_code == 64
+    assert "MESHKEY_TOKEN_PIN is for token.mode development only" in _one_line(result)
+    assert "zq7x" not in result.output
 
 
 @pytest.fixture

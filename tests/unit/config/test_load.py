@@ -78,12 +78,12 @@ def test_settings_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({}, "token.label is missing: label of the token"),
-        ({"token": {"label": "mesh"}}, "token.pin_file is missing: file with the user PIN"),
+        ({}, r"\[token\] names no token: set token.label or token.uri"),
+        ({"token": {"pin_file": "/pin"}}, r"\[token\] names no token"),
         ({**SIDECAR, "tokn": {}}, r"unknown section \[tokn\]; known: token, identity"),
         ({**SIDECAR, "token": "mesh"}, r"token is not a section; write \[token\]"),
         ({**SIDECAR, "signer": []}, r"signer is not a section; write \[signer\]"),
-        (_with("token", pin="1234"), "unknown setting token.pin; known: label, pin_file"),
+        (_with("token", pin="1234"), "unknown setting token.pin; known: label, uri, pin_file"),
         (_with("token", label=""), "token.label: a text is needed"),
         (_with("token", label=3), "token.label: a text is needed"),
         (_with("token", pin_file="pin"), "token.pin_file: an absolute path is needed"),
@@ -146,7 +146,7 @@ def test_a_value_of_the_environment_makes_its_section() -> None:
 
 
 @pytest.mark.parametrize(
-    "variable", ["MESHKEY_TOKEN_PIN", "MESHKEY_IDENTITY_SPIFFEID", "MESHKEY_SIGNER", "MESHKEY_CA_"]
+    "variable", ["MESHKEY_TOKEN_PINS", "MESHKEY_IDENTITY_SPIFFEID", "MESHKEY_SIGNER", "MESHKEY_CA_"]
 )
 def test_an_unknown_setting_in_the_environment_is_refused(variable: str) -> None:
     with pytest.raises(ConfigurationError, match=f"in the environment: {variable}$"):

@@ -11,10 +11,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.core.certificate_verify import Side
-from sidecar.errors import AuthorityError, AuthorityUnavailable, CertificateRefused, MeshkeyError
+from sidecar.core.schemes import KeyAlgorithm
+from sidecar.errors import (
+    AuthorityError,
+    AuthorityUnavailable,
+    CertificateRefused,
+    MeshkeyError,
+    PinRefused,
+)
 from sidecar.identity import identity as module
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot
+from sidecar.token.base import TokenKey
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
 from tests.fixtures.requests import SCHEME
 from tests.fixtures.waiting import settle, soon
@@ -192,6 +200,23 @@ async def test_a_lost_token_is_no_end(world: World, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(module, "retry_delay", delay)
     world.token.available = False
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+
+
+async def test_a_refused_pin_is_no_end_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, generate = _counter(3), world.token.generate
+
+    def refused(algorithm: KeyAlgorithm, label: str) -> TokenKey:
+        if tries():
+            return generate(algorithm, label)
+        raise PinRefused("wrong PIN")
+
+    monkeypatch.setattr(module, "retry_delay", lambda _failures, _random: timedelta(0))
+    monkeypatch.setattr(world.token, "generate", refused)
     identity = world.identity()
     async with _running(identity):
         await _published(identity, 1)

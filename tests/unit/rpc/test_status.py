@@ -6,11 +6,13 @@ import pytest
 from grpc import StatusCode
 
 from sidecar import errors
-from sidecar.errors import MeshkeyError, Retryable
+from sidecar.errors import LoginRefused, MeshkeyError, Retryable
 from sidecar.rpc.status import status_of
 
 EXPECTED = {
     errors.TokenUnavailable("x"): StatusCode.UNAVAILABLE,
+    errors.PinRefused("x"): StatusCode.UNAVAILABLE,
+    errors.PinLocked("x"): StatusCode.UNAVAILABLE,
     errors.SignerBusy("x"): StatusCode.UNAVAILABLE,
     errors.AuthorityUnavailable("x"): StatusCode.UNAVAILABLE,
     errors.CsrRefused("x"): StatusCode.INVALID_ARGUMENT,
@@ -32,6 +34,7 @@ def _below(kind: type[MeshkeyError]) -> set[type[MeshkeyError]]:
     return {kind}.union(*(_below(child) for child in kind.__subclasses__()))
 
 
-def test_everything_retryable_is_unavailable_and_nothing_else_is() -> None:
+def test_what_is_retryable_or_has_no_login_is_unavailable_and_nothing_else_is() -> None:
+    unavailable = (Retryable, LoginRefused)
     for kind in _below(MeshkeyError) - {errors.SigningRefused}:
-        assert (status_of(kind("x")) is StatusCode.UNAVAILABLE) == issubclass(kind, Retryable)
+        assert (status_of(kind("x")) is StatusCode.UNAVAILABLE) == issubclass(kind, unavailable)

@@ -5,9 +5,19 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
-from sidecar.errors import NoSuchKey, RefusalReason, SigningRefused, TokenError, TokenUnavailable
+from sidecar.errors import (
+    LoginRefused,
+    NoSuchKey,
+    PinLocked,
+    PinRefused,
+    RefusalReason,
+    SigningRefused,
+    TokenError,
+    TokenUnavailable,
+)
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.signatures import Signatures
@@ -81,6 +91,21 @@ async def test_a_lost_token_is_a_reason_to_retry(signer: _Signer, world: World) 
     world.token.available = True
     answer = await signer.answer(sign_request(signer.key_id))
     assert answer.WhichOneof("result") == "signature"
+
+
+@pytest.mark.parametrize("refusal", [PinRefused("wrong PIN"), PinLocked("locked PIN")])
+async def test_a_token_without_a_login_is_unavailable_and_no_bug(
+    signer: _Signer, world: World, monkeypatch: pytest.MonkeyPatch, refusal: LoginRefused
+) -> None:
+    def sign(*_arguments: object) -> bytes:
+        raise refusal
+
+    monkeypatch.setattr(world.token, "sign", sign)
+    with capture_logs() as logs:
+        answer = await signer.answer(sign_request(signer.key_id))
+    assert answer.retry.reason == pb.Retry.REASON_TOKEN_UNAVAILABLE
+    assert answer.retry.detail == str(refusal)
+    assert [entry["event"] for entry in logs] == ["token unavailable"]
 
 
 async def test_a_full_backlog_is_a_reason_to_retry_and_stands_in_nobodys_way(
