@@ -118,6 +118,17 @@ class IdentitySettings:
     key_algorithm: KeyAlgorithm = _setting(
         key_algorithm, "what its keys are", default=KeyAlgorithm.EC_P256
     )
+    instance: str | None = _setting(
+        text,
+        "tells this sidecar's keys from those of others on the same token that have its "
+        "SPIFFE ID; by default its host's name and its socket",
+        default=None,
+    )
+    orphan_grace: timedelta = _setting(
+        duration,
+        "how long keys that an earlier start left behind are kept",
+        default=timedelta(minutes=1),
+    )
     sides: frozenset[Side] = _setting(
         sides, "sides of TLS that its keys may sign for", default=frozenset(Side)
     )
