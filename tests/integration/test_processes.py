@@ -369,6 +369,20 @@ def test_production_refuses_a_token_in_software(mesh: Mesh) -> None:
     assert "use a token in hardware, or token.mode standard" in line
 
 
+@pytest.mark.parametrize(
+    ("mode", "code", "said"),
+    [("standard", 64, "a PIN that everybody knows"), ("development", 77, "refused the PIN")],
+)
+def test_a_well_known_pin_is_tried_in_development_only(
+    mesh: Mesh, mode: str, code: int, said: str
+) -> None:
+    _replace(mesh.store("web").directory / "web.pin", "12345678")
+    ended, line = _fails(mesh, mesh.sidecar_settings(token={"mode": mode}))
+    assert ended == code
+    assert said in line
+    assert "12345678" not in line
+
+
 def test_in_development_the_environment_may_hold_the_pin(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
