@@ -34,7 +34,7 @@ from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Assurance, Token
+from sidecar.token.base import Assurance
 from sidecar.token.executor import TokenExecutor
 from sidecar.token.login import Login
 from sidecar.token.pin_sources import pin_source
@@ -72,7 +72,7 @@ async def serve(settings: Settings) -> None:
         log.info("stopping")
 
 
-def open_token(settings: TokenSettings) -> Token:
+def open_token(settings: TokenSettings) -> Pkcs11Token:
     """Opens the configured token. Blocks.
 
     Raises:
@@ -211,7 +211,18 @@ class _Parts:
             now=_now,
         )
 
+    def _start_metrics(self, registry: IdentityRegistry, counts: SigningCounts) -> None:
+        if self._settings.metrics is None:
+            return
+        from sidecar.admin.metrics import Numbers, serve_metrics
+
+        address = self._settings.metrics.address
+        numbers = Numbers(registry, counts, self._token, self._executor)
+        self._stack.callback(serve_metrics(address.host, address.port, numbers).shutdown)
+        log.info("serving metrics", address=str(address))
+
     async def _start_admin(self, registry: IdentityRegistry, counts: SigningCounts) -> None:
+        self._start_metrics(registry, counts)
         if self._settings.admin is None:
             return
         server = unix_server()

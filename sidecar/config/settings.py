@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.values import (
+    Address,
+    address,
     ca_algorithm,
     count,
     duration,
@@ -156,6 +158,13 @@ class AdminSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """[metrics]: numbers for Prometheus."""
+
+    address: Address = _setting(address, "host:port that they are served on, over HTTP")
+
+
+@dataclass(frozen=True)
 class IssuerSettings:
     """[issuer]: the local CA, for evaluation."""
 
@@ -192,6 +201,7 @@ class Settings:
     signer: SignerSettings | None
     issuer: IssuerSettings | None
     admin: AdminSettings | None
+    metrics: MetricsSettings | None
     log: LogSettings
 
 
@@ -202,5 +212,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "signer": SignerSettings,
     "issuer": IssuerSettings,
     "admin": AdminSettings,
+    "metrics": MetricsSettings,
     "log": LogSettings,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,9 +46,24 @@ def look_at(library: Library, token: pkcs11.Token, profile: TokenProfile) -> Tok
     )
 
 
-def try_out(token: Pkcs11Token, algorithms: Sequence[KeyAlgorithm]) -> TokenReport:
-    """The report with a trial of each algorithm: a key is made, used and destroyed. Blocks."""
-    return replace(token.report, algorithms=tuple(_try(token, each) for each in algorithms))
+def try_out(
+    token: Pkcs11Token,
+    algorithms: Sequence[KeyAlgorithm],
+    progress: Callable[[KeyAlgorithm], None] = lambda _: None,
+) -> TokenReport:
+    """The report with a trial of each algorithm: a key is made, used and destroyed. Blocks.
+
+    What a trial that was cut off left behind goes first.
+    """
+    held = token.keys()
+    for key in held:
+        if key.label == _TRIAL_LABEL:
+            token.destroy(key.id)
+    tried = []
+    for algorithm in algorithms:
+        progress(algorithm)
+        tried.append(_try(token, algorithm))
+    return replace(token.report, algorithms=tuple(tried))
 
 
 def _try(token: Pkcs11Token, algorithm: KeyAlgorithm) -> AlgorithmReport:

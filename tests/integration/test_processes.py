@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,88 @@ def test_a_killed_sidecar_is_followed_by_one_that_works(mesh: Mesh) -> None:
     mesh.start_sidecar().kill()
     assert mesh.socket("web").exists()
     assert identity_status(mesh.start_sidecar()).generation == 1
+
+
+def test_keys_of_a_killed_sidecar_are_destroyed_and_its_neighbours_are_not(mesh: Mesh) -> None:
+    mesh.start_issuer()
+    grace = {"orphan_grace": "1s"}
+    killed = mesh.start_sidecar(identity=grace)
+    neighbour = mesh.start_neighbour("web", "second", identity=grace)
+    orphan, theirs = identity_status(killed).key_id.hex(), identity_status(neighbour).key_id.hex()
+    killed.kill()
+    assert _keys(killed) == {orphan, theirs}
+    follower = mesh.start_sidecar(identity=grace)
+    ours = identity_status(follower).key_id.hex()
+    eventually(lambda: _keys(follower) == {theirs, ours}, "the orphan is destroyed")
+    (found,) = follower.logged("keys of an earlier start found, destroying them")
+    assert found["key_ids"] == [orphan]
+    assert orphan in {entry["key_id"] for entry in follower.logged("key destroyed")}
+    assert not neighbour.logged("key destroyed")
+
+
+def test_numbers_are_served_for_prometheus(mesh: Mesh) -> None:
+    mesh.start_issuer()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sidecar = mesh.start_sidecar(metrics={"address": f"127.0.0.1:{port}"})
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'meshkey_token_assurance{assurance="software"} 1.0' in lines
+    assert 'meshkey_token_assurance{assurance="hardware"} 0.0' in lines
+    expires = identity_status(sidecar).not_after
+    (expiry,) = [line for line in lines if line.startswith("meshkey_certificate_not_after")]
+    assert float(expiry.split()[-1]) == expires
+    assert not [line for line in lines if "spiffe" in line]
+    second = mesh.serve(
+        "other", mesh.sidecar_settings("other", metrics={"address": f"127.0.0.1:{port}"})
+    )
+    assert second.wait() == 69
+    assert f"metrics.address 127.0.0.1:{port}: Address already in use" in second.log_text()
+
+
+def test_the_probe_shows_what_the_token_can_do_and_leaves_nothing(mesh: Mesh) -> None:
+    config = mesh.serve("web", mesh.common_settings("web"))
+    config.kill()
+    probed = config.cli(
+        "token", "probe", "--json", "--algorithm", "ec-p256", "--algorithm", "ed25519"
+    )
+    assert probed.returncode == 0, probed.stderr
+    assert probed.stderr.splitlines() == ["trying ec-p256", "trying ed25519"]
+    report = json.loads(probed.stdout)
+    assert report["profile"] == "softhsm2"
+    assert {"name": "ECDSA", "smallest": 112, "largest": 521}.items() <= next(
+        m for m in report["mechanisms"] if m["name"] == "ECDSA"
+    ).items()
+    schemes = {tried["algorithm"]: tried["schemes"] for tried in report["algorithms"]}
+    assert [s["mechanism"] for s in schemes["ec-p256"]] == ["ECDSA"]
+    assert [s["mechanism"] for s in schemes["ed25519"]] == ["EDDSA"]
+    assert schemes["ec-p256"][0]["median_ms"] > 0
+    table = config.cli("token", "probe", "--algorithm", "ec-p256")
+    assert "ECDSA_SECP256R1_SHA256" in table.stdout
+    assert "hashed outside" in table.stdout
+    assert _keys(config) == set()
+    wrong = config.cli("token", "probe", "--algorithm", "dsa")
+    assert wrong.returncode == 64
+    assert "one of ec-p256" in wrong.stderr
+
+
+def test_the_doctor_says_what_it_found(mesh: Mesh) -> None:
+    config = mesh.serve("web", mesh.common_settings("web", token={"threads": "64"}))
+    config.kill()
+    examined = config.cli("doctor", "--json")
+    assert examined.returncode == 0, examined.stderr
+    findings = {finding["check"]: finding for finding in json.loads(examined.stdout)}
+    assert findings["assurance"]["verdict"] == "warning"
+    assert "software" in findings["assurance"]["detail"]
+    assert findings["readback"]["verdict"] == "ok"
+    assert "ECDSA_SECP256R1_SHA256" in findings["schemes"]["detail"]
+    assert _keys(config) == set()
+    mesh.store("web").tokens.rename(mesh.directory / "elsewhere")
+    broken = config.cli("doctor")
+    assert broken.returncode == 69
+    assert "failure" in broken.stdout
+    assert "it has: none" in broken.stdout
 
 
 def test_a_second_sidecar_does_not_take_the_first_ones_socket(mesh: Mesh) -> None:
