@@ -202,8 +202,12 @@ def rotate(config: Path, identity: str) -> None:
 @_one_line_errors
 def demo(keep: bool) -> None:
     """Show the main job on this machine: two stock Envoys, keys in SoftHSM2, mutual TLS."""
-    from sidecar.demo.demo import run
-
+    try:
+        from sidecar.demo.demo import run
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the demo needs {error.name}: run make demo in a checkout of meshkey"
+        ) from error
     sys.exit(run(keep=keep))
 
 
