@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
 from sidecar.admin.client import AdminClient, CommandFailed
+from sidecar.core.public_key import PublicKey
+from sidecar.core.schemes import KeyAlgorithm
 from sidecar.token.base import KeyId
 from tests.fixtures import certificates
 from tests.fixtures.mesh import Mesh, identity_status, spiffe_id, status, wait_for_generation
@@ -67,6 +69,35 @@ async def test_two_hundred_requests_in_flight_are_all_signed(stub: Any, running_
     for answer in answers:
         verify(public_key, requests[answer.request_id], answer)
     watch.cancel()
+
+
+@pytest.mark.parametrize("algorithm", [a for a in KeyAlgorithm if a.rsa_bits not in {3072, 4096}])
+async def test_a_sidecar_signs_with_every_scheme_that_its_identity_offers(
+    running_mesh: Mesh, algorithm: KeyAlgorithm
+) -> None:
+    name = algorithm.value
+    sidecar = running_mesh.start_sidecar(name, identity={"key_algorithm": name})
+    (told,) = sidecar.logged("key algorithm tried")
+    async with running_mesh.channel(name) as channel:
+        watch = signer_pb2_grpc.SignerStub(channel).WatchIdentity()
+        await watch.write(pb.WatchRequest())
+        update = await watch.read()
+        assert update.schemes == list(algorithm.schemes)
+        assert [*told["schemes"]] == [scheme.name for scheme in algorithm.schemes]
+        leaf = x509.load_der_x509_certificate(update.certificate_chain[0]).public_key()
+        assert isinstance(leaf, PublicKey)
+        stream = SignCall(channel)
+        for scheme in algorithm.schemes:
+            request = sign_request(update.key_id)
+            request.scheme = scheme
+            await stream.write(request)
+            answer = await stream.read()
+            if scheme.is_pkcs1:
+                assert answer.refusal.reason == pb.Refusal.REASON_SCHEME
+            else:
+                verify(leaf, request, answer)
+        watch.cancel()
+    assert sidecar.stop() == 0
 
 
 async def test_a_rotation_by_command_reaches_the_watcher(
