@@ -190,13 +190,20 @@ class Pkcs11Token:
 
     def _way(self, key_id: KeyId, scheme: SignatureScheme) -> Way | None:
         """The first way whose signature verifies; tried once in the life of this object."""
+        listed = {m.name for m in self._report.mechanisms}
         for way in ways(scheme):
-            if way.mechanism.name not in {m.name for m in self._report.mechanisms}:
+            if way.mechanism.name not in listed or way.mechanism in self._profile.unusable:
                 continue
             try:
                 self._try_way(key_id, way)
-            except (KeyChanged, LoginRefused, NoSuchKey, TokenUnavailable):
+            except (KeyChanged, LoginRefused, NoSuchKey):
                 raise  # nothing about the scheme
+            except TokenUnavailable as error:
+                # CKR_GENERAL_ERROR says that the token is lost, or that this does not work.
+                # Raises where it is lost.
+                self._key(key_id)
+                log.debug("scheme not usable", scheme=scheme.name, error=str(error))
+                continue
             except TokenError as error:
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
                 continue
