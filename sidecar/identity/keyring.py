@@ -54,6 +54,10 @@ class Keyring:
     def is_distrusted(self, key_id: KeyId) -> bool:
         return key_id in self._distrusted
 
+    def holds(self, key_id: KeyId) -> bool:
+        """Whether the key is one of these, also while it is being retired."""
+        return key_id in self._grants
+
     def admit(self, grant: KeyGrant) -> None:
         """Lets the signer use a key from now on."""
         self._grants[grant.key_id] = grant

@@ -28,8 +28,6 @@ class TokenProfile:
     private_template: _Template = field(default_factory=dict)
     # The most threads that it serves at once; None: as many as it has sessions.
     concurrency: int | None = None
-    # Whether trial keys may be session objects.
-    session_objects: bool = True
     # The longest CKA_LABEL, in bytes.
     longest_label: int = 255
     # What its documentation says a PIN looks like, for the message about a refused one.
@@ -44,7 +42,6 @@ TPM2 = TokenProfile(
     # It compares templates with what a TPM key is, and refuses wishes that differ.
     public_template={Attribute.VERIFY: False, Attribute.ENCRYPT: True, Attribute.WRAP: None},
     private_template={Attribute.DECRYPT: None, Attribute.DERIVE: None, Attribute.UNWRAP: None},
-    session_objects=False,
 )
 P11_KIT = TokenProfile("p11-kit", Assurance.SOFTWARE, modules=("p11-kit-client.so",))
 SGX_CTK = TokenProfile(
@@ -62,7 +59,6 @@ YUBIHSM2 = TokenProfile(
     private_template={Attribute.PRIVATE: True},
     # It has 16 sessions; one is the login's.
     concurrency=15,
-    session_objects=False,
     longest_label=40,
     pin_hint="four hexadecimal digits of the authentication key's id, then its password",
 )

@@ -94,15 +94,18 @@ class Sessions:
         """
         self._recover(lost_era=0)
 
-    def look(self, operation: Callable[[pkcs11.Token], _T]) -> _T:
-        """Runs what needs the token and no session of its own; not tried again.
+    def look(self, operation: Callable[[pkcs11.Session], _T]) -> _T:
+        """Runs a first look with the login's session, before any thread has one; only once.
+
+        A session for it would stay open and be missing from the token's limit ever after.
 
         Raises:
             MeshkeyError: as `use`.
         """
         with self._gate.shared():
             try:
-                return operation(self.token)
+                assert self._anchor is not None
+                return operation(self._anchor)
             except pkcs11.PKCS11Error as error:
                 raise self._unavailable("a look at it", error) from error
 
