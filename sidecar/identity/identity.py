@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
@@ -12,11 +13,12 @@ import structlog
 from sidecar.core.certificate_verify import Side
 from sidecar.core.renewal import renewal_due, retry_delay
 from sidecar.core.spiffe import SpiffeId
-from sidecar.errors import MeshkeyError
+from sidecar.errors import KeyChanged, MeshkeyError, NoSuchKey
 from sidecar.identity.enrolment import Enrolled, Enrolment
 from sidecar.identity.keyring import Keyring
 from sidecar.identity.snapshot import KeyGrant, Snapshot
 from sidecar.identity.store import SnapshotStore
+from sidecar.token.base import KeyId
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +30,8 @@ _TICK = 5.0
 class Identity:
     """Renews key and certificate at half their lifetime and publishes each new pair.
 
-    A failed renewal is retried with back-off and never takes the valid pair away.
+    A failed renewal is retried with back-off and never takes the valid pair away. A key that
+    the token has lost is replaced at once, and with the same back-off if that goes on.
     """
 
     def __init__(
@@ -50,6 +53,9 @@ class Identity:
         self._enrolment = enrolment
         self._now = now
         self._renewing = asyncio.Lock()
+        # Keys that the token does not have any more.
+        self._lost: set[KeyId] = set()
+        self._loss = asyncio.Event()
 
     @property
     def next_renewal(self) -> datetime | None:
@@ -59,9 +65,13 @@ class Identity:
 
     async def run(self) -> None:
         """Keeps the identity valid until cancelled."""
-        failures = 0
+        failures = losses = 0
         while True:
             await self._until_due()
+            if not failures:
+                losses = losses + 1 if self._current_is_lost() else 0
+                if losses > 1:
+                    await asyncio.sleep(_back_off(losses - 1))
             try:
                 async with self._renewing:
                     # Not if a rotation on command was faster.
@@ -70,15 +80,15 @@ class Identity:
                 failures = 0
             except Exception as error:  # not even a bug takes a valid pair away
                 failures += 1
-                delay = retry_delay(failures, random.random())  # noqa: S311  # spread, no secret
+                delay = _back_off(failures)
                 log.error(
                     "renewal failed",
                     identity=self.name,
                     error=str(error),
-                    retry_in_s=round(delay.total_seconds(), 1),
+                    retry_in_s=round(delay, 1),
                     exc_info=None if isinstance(error, MeshkeyError) else error,
                 )
-                await asyncio.sleep(delay.total_seconds())
+                await asyncio.sleep(delay)
 
     async def renew(self) -> int:
         """Makes a new key, gets it certified, publishes it; returns its generation.
@@ -88,6 +98,18 @@ class Identity:
         """
         async with self._renewing:
             return await self._renew()
+
+    def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:
+        """The token has no such key any more, or another one: says so once and wakes `run`."""
+        if key_id in self._lost:
+            return
+        self._lost.add(key_id)
+        if isinstance(error, KeyChanged):
+            self.keyring.distrust(key_id)
+            log.critical("key changed on the token", identity=self.name, error=str(error))
+        else:
+            log.error("key lost", identity=self.name, error=str(error))
+        self._loss.set()
 
     async def close(self) -> None:
         """Destroys every key, after a renewal that is under way has cleaned up."""
@@ -104,12 +126,19 @@ class Identity:
         return self._publish(enrolled)
 
     async def _until_due(self) -> None:
-        while (wait := self._until_renewal()) > 0:  # noqa: ASYNC110  # the clock has no event
-            await asyncio.sleep(min(wait, _TICK))
+        while (wait := self._until_renewal()) > 0:
+            self._loss.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._loss.wait(), min(wait, _TICK))
 
     def _until_renewal(self) -> float:
         due = self.next_renewal
+        if self._current_is_lost():
+            return 0.0
         return (due - self._now()).total_seconds() if due else 0.0
+
+    def _current_is_lost(self) -> bool:
+        return self.store.current is not None and self.store.current.key_id in self._lost
 
     def _publish(self, enrolled: Enrolled) -> int:
         previous = self.store.current
@@ -141,5 +170,11 @@ class Identity:
             not_after=snapshot.chain.not_after.isoformat(),
         )
         if previous:
+            self._lost.intersection_update({previous.key_id})
             self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
         return snapshot.generation
+
+
+def _back_off(failures: int) -> float:
+    """In seconds; spread, which is no secret."""
+    return retry_delay(failures, random.random()).total_seconds()  # noqa: S311

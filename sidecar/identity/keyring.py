@@ -39,12 +39,20 @@ class Keyring:
         self._now = now
         self._handshake_timeout = handshake_timeout
         self._grants: dict[KeyId, KeyGrant] = {}
+        self._distrusted: set[KeyId] = set()
         self._retirements: set[asyncio.Task[None]] = set()
 
     def grant(self, key_id: KeyId) -> KeyGrant | None:
         """What may be signed with `key_id`; nothing for unknown and expired keys."""
         grant = self._grants.get(key_id)
         return grant if grant and self._now() < grant.not_after else None
+
+    def distrust(self, key_id: KeyId) -> None:
+        """What the token has under this name is not our key: never used, nor destroyed."""
+        self._distrusted.add(key_id)
+
+    def is_distrusted(self, key_id: KeyId) -> bool:
+        return key_id in self._distrusted
 
     def holds(self, key_id: KeyId) -> bool:
         """Whether the key is one of these, also while it is being retired."""
@@ -89,4 +97,6 @@ class Keyring:
     async def _destroy(self, *key_ids: KeyId) -> None:
         for key_id in key_ids:
             self._grants.pop(key_id, None)
-        await self._destruction.destroy(*key_ids)
+        ours = [key_id for key_id in key_ids if key_id not in self._distrusted]
+        self._distrusted.difference_update(key_ids)
+        await self._destruction.destroy(*ours)

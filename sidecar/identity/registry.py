@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sidecar.errors import UnknownIdentity
+from sidecar.errors import KeyChanged, NoSuchKey, TokenUnavailable, UnknownIdentity
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.token.base import KeyId
@@ -34,7 +34,25 @@ class IdentityRegistry:
 
     def grant(self, key_id: KeyId) -> KeyGrant | None:
         """What may be signed with `key_id`, whichever identity it belongs to."""
+        owner = self._owner(key_id)
+        return owner.keyring.grant(key_id) if owner else None
+
+    def require_trusted(self, key_id: KeyId) -> None:
+        """Raises `TokenUnavailable` where the token was seen to hold another key under it.
+
+        Whoever asks is to come back with the key that replaces it.
+        """
+        owner = self._owner(key_id)
+        if owner and owner.keyring.is_distrusted(key_id):
+            raise TokenUnavailable(f"key {key_id} has changed on the token; another replaces it")
+
+    def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:
+        """Tells the identity that has `key_id` that it is of no use any more."""
+        if owner := self._owner(key_id):
+            owner.replace(key_id, error)
+
+    def _owner(self, key_id: KeyId) -> Identity | None:
         for identity in self._identities.values():
-            if grant := identity.keyring.grant(key_id):
-                return grant
+            if identity.keyring.grant(key_id):
+                return identity
         return None

@@ -8,9 +8,12 @@ from sidecar.errors import (
     AuthorityError,
     CertificateRefused,
     CsrRefused,
+    KeyChanged,
     LoginRefused,
     MeshkeyError,
     Retryable,
+    TokenError,
+    TokenFull,
     UnknownIdentity,
 )
 
@@ -21,6 +24,10 @@ _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
     (LoginRefused, grpc.StatusCode.UNAVAILABLE),
     (CsrRefused, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownIdentity, grpc.StatusCode.NOT_FOUND),
+    (TokenFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (KeyChanged, grpc.StatusCode.DATA_LOSS),
+    # The key, the mechanism or the token is not as it must be: somebody has to change that.
+    (TokenError, grpc.StatusCode.FAILED_PRECONDITION),
     (AuthorityError, grpc.StatusCode.FAILED_PRECONDITION),
     (CertificateRefused, grpc.StatusCode.FAILED_PRECONDITION),
 )

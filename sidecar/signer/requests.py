@@ -7,10 +7,13 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import RefusalReason, SigningRefused
 
 # A full batch of the Envoy module has a quarter of this.
 MAX_MESSAGE_BYTES = 256 * 1024
+# Requests in one message. Empty ones have two bytes: so many would stall the event loop.
+MAX_BATCH = 512
 
 _M = TypeVar("_M", bound=Message)
 
@@ -28,8 +31,14 @@ def decoder(kind: type[_M]) -> Callable[[bytes], _M | SigningRefused]:
                 f"the message has {len(wire)} bytes, at most {MAX_MESSAGE_BYTES} are read",
             )
         try:
-            return kind.FromString(wire)
+            message = kind.FromString(wire)
         except DecodeError:
             return SigningRefused(RefusalReason.MESSAGE, f"what came is no {kind.__name__} message")
+        if isinstance(message, pb.SignRequests) and len(message.requests) > MAX_BATCH:
+            return SigningRefused(
+                RefusalReason.MESSAGE,
+                f"the message has {len(message.requests)} requests, at most {MAX_BATCH} are read",
+            )
+        return message
 
     return decode

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import structlog
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.certificate_verify import Side
-from sidecar.errors import LoginRefused, NoSuchKey, Retryable, SignerBusy, SigningRefused
+from sidecar.errors import (
+    KeyChanged,
+    LoginRefused,
+    NoSuchKey,
+    Retryable,
+    SignerBusy,
+    SigningRefused,
+)
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.policy import approve
+from sidecar.signer.quiet import Quiet
 from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Token
+from sidecar.token.base import KeyId, Token
 from sidecar.token.executor import Caller, TokenExecutor
 from sidecar.token.lanes import Lane, Purpose
 
@@ -33,8 +42,15 @@ Answer = Callable[[pb.SignResponse], None]
 class Signatures:
     """Answers sign requests. Use it from the event loop; it never blocks."""
 
-    def __init__(self, registry: IdentityRegistry, token: Token, executor: TokenExecutor) -> None:
+    def __init__(
+        self,
+        registry: IdentityRegistry,
+        token: Token,
+        executor: TokenExecutor,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.counts = SigningCounts()
+        self._quiet = Quiet(clock)
         self._registry = registry
         self._token = token
         self._executor = executor
@@ -56,10 +72,13 @@ class Signatures:
         request_id = request.request_id
         try:
             approved = approve(request, self._registry.grant)
+            self._registry.require_trusted(approved.key_id)
             self._executor.submit(
                 _LANES[approved.side, approved.scheme.is_rsa],
                 lambda: self._token.sign(approved.key_id, approved.scheme, approved.message),
-                lambda signature, error: answer(self._response(request_id, signature, error)),
+                lambda signature, error: answer(
+                    self._response(request_id, approved.key_id, signature, error)
+                ),
                 limit=limit,
                 caller=caller,
             )
@@ -67,8 +86,10 @@ class Signatures:
             answer(self._failed(request_id, error))
 
     def _response(
-        self, request_id: int, signature: bytes, error: BaseException | None
+        self, request_id: int, key_id: KeyId, signature: bytes, error: BaseException | None
     ) -> pb.SignResponse:
+        if isinstance(error, NoSuchKey | KeyChanged):
+            self._registry.replace(key_id, error)
         if error is not None:
             return self._failed(request_id, error)
         self.counts.signed += 1
@@ -77,20 +98,31 @@ class Signatures:
     def _failed(self, request_id: int, error: BaseException) -> pb.SignResponse:
         if isinstance(error, SigningRefused):
             self.counts.refused += 1
-            log.warning("signature refused", reason=error.reason.name, detail=str(error))
+            if (suppressed := self._quiet.suppressed(error.reason)) is not None:
+                log.warning(
+                    "signature refused",
+                    reason=error.reason.name,
+                    detail=str(error),
+                    suppressed=suppressed,
+                )
             reason = pb.Refusal.Reason.Name(error.reason.value)
             refusal = pb.Refusal(reason=reason, detail=str(error))
             return pb.SignResponse(request_id=request_id, refusal=refusal)
         self.counts.told_to_retry += 1
-        return pb.SignResponse(request_id=request_id, retry=_retry(error))
+        return pb.SignResponse(request_id=request_id, retry=self._retry(error))
 
-
-def _retry(error: BaseException) -> pb.Retry:
-    if isinstance(error, SignerBusy):
-        return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
-    if isinstance(error, Retryable | NoSuchKey | LoginRefused):
-        log.error("token unavailable", error=str(error))
-        return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail=str(error))
-    # A bug of ours: the caller learns no details, the log does.
-    log.error("signature failed", exc_info=error)
-    return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail="internal error; see the log")
+    def _retry(self, error: BaseException) -> pb.Retry:
+        if isinstance(error, SignerBusy):
+            return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
+        unavailable = pb.Retry.REASON_TOKEN_UNAVAILABLE
+        if isinstance(error, NoSuchKey | KeyChanged):
+            return pb.Retry(reason=unavailable, detail=str(error))  # the identity logs it
+        suppressed = self._quiet.suppressed(type(error))
+        if isinstance(error, Retryable | LoginRefused):
+            if suppressed is not None:
+                log.error("token unavailable", error=str(error), suppressed=suppressed)
+            return pb.Retry(reason=unavailable, detail=str(error))
+        # A bug of ours: the caller learns no details, the log does.
+        if suppressed is not None:
+            log.error("signature failed", exc_info=error, suppressed=suppressed)
+        return pb.Retry(reason=unavailable, detail="internal error; see the log")

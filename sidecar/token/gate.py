@@ -42,13 +42,15 @@ class Gate:
         """Waits until all have left and keeps them out. Not reentrant.
 
         Raises:
-            Hung: they had not after `timeout` seconds; the gate stays closed.
+            Hung: they had not after `timeout` seconds; the gate is open again.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: not self._closed, timeout):
                 raise Hung
             self._closed = True
             if not self._changed.wait_for(lambda: not self._users, timeout):
+                self._closed = False
+                self._changed.notify_all()
                 raise Hung
         try:
             yield

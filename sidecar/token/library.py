@@ -45,6 +45,8 @@ class _FunctionList(ctypes.Structure):
         ("C_GetSlotList", ctypes.c_void_p),
         ("C_GetSlotInfo", ctypes.c_void_p),
         ("C_GetTokenInfo", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)),
+        ("not_used", ctypes.c_void_p * 8),
+        ("C_GetSessionInfo", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)),
     ]
 
 
@@ -55,9 +57,21 @@ class _TokenInfo(ctypes.Structure):
         ("texts", ctypes.c_char * (32 + 32 + 16 + 16)),
         ("flags", ctypes.c_ulong),
         ("ulMaxSessionCount", ctypes.c_ulong),
-        ("others", ctypes.c_ulong * 9),
+        ("ulSessionCount", ctypes.c_ulong),
+        ("others", ctypes.c_ulong * 8),
         ("versions", ctypes.c_ubyte * 4),
         ("utcTime", ctypes.c_char * 16),
+    ]
+
+
+class _SessionInfo(ctypes.Structure):
+    """CK_SESSION_INFO."""
+
+    _fields_ = [
+        ("slotID", ctypes.c_ulong),
+        ("state", ctypes.c_ulong),
+        ("flags", ctypes.c_ulong),
+        ("ulDeviceError", ctypes.c_ulong),
     ]
 
 
@@ -93,10 +107,9 @@ class Library:
         try:
             if self._shared:
                 self._start_shared()
-            elif self._view is None:
-                self._view = _pkcs11.lib(str(self._module))
             else:
-                self._view.initialize()
+                # A new instance each time: one that met no server says so for ever.
+                self._view = _pkcs11.lib(str(self._module))
         except pkcs11.PKCS11Error as error:
             raise TokenUnavailable(
                 f"module {self._module} does not start: {type(error).__name__}"
@@ -126,10 +139,23 @@ class Library:
 
     def session_limit(self, slot_id: int) -> int | None:
         """How many sessions the token in a slot has in all; `None` where it does not say."""
+        return self._count(slot_id, "ulMaxSessionCount")
+
+    def session_count(self, slot_id: int) -> int | None:
+        """How many of them are open; `None` where the token does not say."""
+        return self._count(slot_id, "ulSessionCount")
+
+    def _count(self, slot_id: int, name: str) -> int | None:
         info = _TokenInfo()
         code = self._functions.C_GetTokenInfo(slot_id, ctypes.addressof(info))
-        count = int(info.ulMaxSessionCount)
+        count = int(getattr(info, name))
         return None if code != _CKR_OK or count in _NO_LIMIT else count
+
+    def session_state(self, session: int) -> int | None:
+        """Who is logged in, as an open session has it (CK_STATE); `None` if it does not say."""
+        info = _SessionInfo()
+        code = self._functions.C_GetSessionInfo(session, ctypes.addressof(info))
+        return None if code != _CKR_OK else int(info.state)
 
     def token(self, selector: TokenSelector) -> pkcs11.Token:
         """The one token that `selector` matches.

@@ -30,6 +30,7 @@ from sidecar.errors import (
 )
 from sidecar.token.base import Assurance, KeyId, TokenKey
 from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attributes
+from sidecar.token.failures import out_of_memory
 from sidecar.token.keypair import (
     generation_mechanism,
     key_id_of,
@@ -45,6 +46,7 @@ from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import public_key_of, require_public_key
 from sidecar.token.report import TokenReport
+from sidecar.token.search import find
 from sidecar.token.sessions import Sessions, ThreadState
 
 log = structlog.get_logger(__name__)
@@ -73,11 +75,9 @@ class Pkcs11Token:
         self._seen: dict[KeyAlgorithm, tuple[SignatureScheme, ...]] = {}
         # Which public key stands behind an identifier: outlives what happens to the token.
         self._public_keys: dict[KeyId, PublicKey] = {}
-        self._report = self._sessions.use(
-            "a look at the token",
-            lambda state: look_at(library, sessions.token, state.session, profile),
+        self._report = self._sessions.look(
+            lambda session: look_at(library, sessions.token, session, profile)
         )
-        self._sessions.shared_anchor = self._report.session_limit == 1
 
     @classmethod
     def open(
@@ -163,7 +163,7 @@ class Pkcs11Token:
     def sign(self, key_id: KeyId, scheme: SignatureScheme, message: bytes) -> bytes:
         way = self._fitting_way(key_id, scheme)
         signature = self._sessions.use(
-            "signing", lambda state: self._sign(state, key_id, way, message)
+            "signing", lambda state: self._sign_now(state, key_id, way, message)
         )
         with self._counting:
             self._signatures += 1
@@ -297,6 +297,12 @@ class Pkcs11Token:
             "does not reach that far; see what it can do: meshkey token probe"
         )
 
+    def _sign_now(self, state: ThreadState, key_id: KeyId, way: Way, message: bytes) -> bytes:
+        try:
+            return self._sign(state, key_id, way, message)
+        except pkcs11.DeviceMemory as error:
+            raise out_of_memory(self._label, "signing") from error
+
     def _sign(
         self, state: ThreadState, key_id: KeyId, way: Way, message: bytes, *, trial: bool = False
     ) -> bytes:
@@ -330,7 +336,7 @@ class Pkcs11Token:
             private = _first(state, ObjectClass.PRIVATE_KEY, key_id)
             public = _first(state, ObjectClass.PUBLIC_KEY, key_id)
             if private is None:
-                _require_presence(state)
+                self._require_presence(state)
         if private is None:
             raise _no_such_key(key_id)
         found = public_key_of(public) if public else None
@@ -352,7 +358,7 @@ class Pkcs11Token:
                 (key_id_of(key), key.label, origin_of(key))
                 for key in _all(state, ObjectClass.PRIVATE_KEY)
             ]
-            _require_presence(state)
+            self._require_presence(state)
         return [
             TokenKey(key_id, label, public_key, origin)
             for key_id, label, origin in privates
@@ -363,10 +369,17 @@ class Pkcs11Token:
         state.private_keys.pop(key_id, None)
         with self._objects:
             _destroy_all(state, key_id)
-            _require_presence(state)
-            left = list(state.session.get_objects({Attribute.ID: key_id.value}))
+            self._require_presence(state)
+            left = find(state.session, {Attribute.ID: key_id.value})
         if left:
             raise TokenError(f"key {key_id} is still on the token after its destruction")
+
+    def _require_presence(self, state: ThreadState) -> None:
+        # SoftHSM2 finds nothing on a token that is gone, and calls that a success;
+        # C_GetTokenInfo is what fails. So nobody may conclude from an empty search that a key
+        # is not there.
+        state.session.token.slot.get_token()
+        self._sessions.require_login(state)
 
 
 def _no_such_key(key_id: KeyId) -> NoSuchKey:
@@ -379,22 +392,16 @@ def _cut(label: str, longest: int) -> str:
 
 
 def _all(state: ThreadState, kind: ObjectClass) -> Iterator[pkcs11.PublicKey | pkcs11.PrivateKey]:
-    return iter(list(state.session.get_objects({Attribute.CLASS: kind})))
+    return iter(find(state.session, {Attribute.CLASS: kind}))
 
 
 def _first(
     state: ThreadState, kind: ObjectClass, key_id: KeyId
 ) -> pkcs11.PublicKey | pkcs11.PrivateKey | None:
     template = {Attribute.CLASS: kind, Attribute.ID: key_id.value}
-    return next(iter(list(state.session.get_objects(template))), None)
+    return next(iter(find(state.session, template)), None)
 
 
 def _destroy_all(state: ThreadState, key_id: KeyId) -> None:
-    for found in list(state.session.get_objects({Attribute.ID: key_id.value})):
+    for found in find(state.session, {Attribute.ID: key_id.value}):
         found.destroy()
-
-
-def _require_presence(state: ThreadState) -> None:
-    # SoftHSM2 finds nothing on a token that is gone, and calls that a success; C_GetTokenInfo
-    # is what fails. So nobody may conclude from an empty search that a key is not there.
-    state.session.token.slot.get_token()

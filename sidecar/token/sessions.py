@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pkcs11
 
 from sidecar.core.token_selector import TokenSelector
-from sidecar.errors import TokenError, TokenUnavailable
+from sidecar.errors import LoginRefused, MeshkeyError, TokenUnavailable
 from sidecar.token.base import KeyId
-from sidecar.token.failures import SessionLost, TokenLost, meaning
+from sidecar.token.failures import Lost, SessionLost, TokenLost, meaning, out_of_memory
 from sidecar.token.gate import Gate, Hung
 from sidecar.token.library import Library
 from sidecar.token.login import Login
@@ -22,6 +22,9 @@ _T = TypeVar("_T")
 
 # How long a process that stops waits for a module that does not return.
 _CLOSE_S = 2.0
+# How long a restart waits until everyone has left the module, while nobody may enter it: what
+# a thread that hangs costs the others. Below what callers wait for a signature.
+_RESTART_S = 5.0
 
 
 @dataclass
@@ -52,14 +55,19 @@ class Sessions:
         self._era = 0
         self._starts = 0
         self._attempts = 0
-        self._failure: TokenError | None = None
+        self._failure: MeshkeyError | None = None
         self._closed = False
         self._token: pkcs11.Token | None = None
         # Holds the login of the whole process: closing a session that was opened with a PIN
         # logs every other one out, so this one stays open and all others have no PIN.
         self._anchor: pkcs11.Session | None = None
-        # Set where the token has one session only: the login's is then everybody's.
-        self.shared_anchor = False
+        # What C_GetSessionInfo said right after the login.
+        self._logged_in: int | None = None
+        # Where the token has one session only, the login's is everybody's: one at a time.
+        self._shared_anchor = False
+        self._turn = threading.Lock()
+        # A PIN that was refused while it was used: nothing is tried any more.
+        self._refusal: LoginRefused | None = None
 
     @property
     def label(self) -> str:
@@ -86,38 +94,55 @@ class Sessions:
         """
         self._recover(lost_era=0)
 
+    def look(self, operation: Callable[[pkcs11.Session], _T]) -> _T:
+        """Runs a first look with the login's session, before any thread has one; only once.
+
+        A session for it would stay open and be missing from the token's limit ever after.
+
+        Raises:
+            MeshkeyError: as `use`.
+        """
+        with self._gate.shared():
+            try:
+                assert self._anchor is not None
+                return operation(self._anchor)
+            except pkcs11.PKCS11Error as error:
+                raise self._unavailable("a look at it", error) from error
+
     def use(self, doing: str, operation: Callable[[ThreadState], _T]) -> _T:
         """Runs `operation` with this thread's session.
 
-        What was lost is brought back once: the session alone where that may do, otherwise
-        module, login and all. `operation` then runs a second time, so it must be one that
-        may. `doing` names it in errors.
+        What was lost is brought back: the session alone where that may do, otherwise module,
+        login and all, each once. `operation` then runs again, so it must be one that may.
+        `doing` names it in errors.
 
         Raises:
             TokenUnavailable: the token cannot be used now.
             TokenError: it answered, and the answer is no.
+            SignerBusy: it has no room for another session or operation now.
         """
-        era = self._era
-        try:
-            return self._try(doing, operation)
-        except SessionLost:
-            self._forget_session()
-        except TokenLost:
-            self._recover(lost_era=era)
-        era = self._era
-        try:
-            return self._try(doing, operation)
-        except (SessionLost, TokenLost) as lost:
-            self._forget_session()
-            again = lost
-        if not isinstance(again, SessionLost):
-            raise self._unavailable(doing, again) from again
-        # A new session of the same login did not help.
-        self._recover(lost_era=era)
-        try:
-            return self._try(doing, operation)
-        except (SessionLost, TokenLost) as lost:
-            raise self._unavailable(doing, lost) from lost
+        renewed = restarted = False
+        while True:
+            try:
+                return self._try(doing, operation)
+            except Lost as lost:
+                self._forget_session()
+                if isinstance(lost, SessionLost) and not renewed:
+                    renewed = True
+                elif restarted:
+                    raise self._unavailable(doing, lost) from lost
+                else:
+                    self._recover(lost.era)
+                    restarted = True
+
+    def require_login(self, state: ThreadState) -> None:
+        """Raises `TokenLost` if somebody else in this process logged out.
+
+        Then private keys cannot be found, and nobody may conclude that they are not there.
+        """
+        seen = self._library.session_state(state.session.handle)
+        if None not in {seen, self._logged_in} and seen != self._logged_in:
+            raise TokenLost("somebody logged out")
 
     def close(self) -> None:
         """Logs out. The sessions cannot be used afterwards."""
@@ -130,47 +155,73 @@ class Sessions:
             pass  # a thread is inside the module for good; the process ends without it
 
     def _try(self, doing: str, operation: Callable[[ThreadState], _T]) -> _T:
-        with self._gate.shared():
+        if self._closed:
+            raise TokenUnavailable(f"token {self._label!r} is closed: this process is stopping")
+        if self._refusal is not None:
+            raise self._refusal.with_traceback(None)
+        with self._gate.shared(), self._turn if self._shared_anchor else nullcontext():
             try:
                 return operation(self._thread_state())
+            except Lost as lost:
+                lost.era = self._era
+                raise
             except pkcs11.PKCS11Error as error:
-                raise meaning(error, self._label, doing) from error
+                meant = meaning(error, self._label, doing)
+                if isinstance(meant, Lost):
+                    meant.era = self._era
+                if isinstance(meant, LoginRefused):
+                    self._refusal = meant
+                raise meant from error
 
     def _thread_state(self) -> ThreadState:
         state: ThreadState | None = getattr(self._threads, "state", None)
         if state is None or state.era != self._era:
             if not self._era or self._token is None or self._anchor is None:
                 raise TokenLost("not logged in")
-            session = self._anchor if self.shared_anchor else self._token.open(rw=True)
+            session = self._anchor if self._shared_anchor else self._open(self._token)
             state = self._threads.state = ThreadState(self._era, session)
         return state
+
+    def _open(self, token: pkcs11.Token) -> pkcs11.Session:
+        try:
+            return token.open(rw=True)
+        except pkcs11.DeviceMemory as error:
+            raise out_of_memory(self._label, "another session") from error
 
     def _forget_session(self) -> None:
         state: ThreadState | None = getattr(self._threads, "state", None)
         self._threads.state = None
-        if state is None or state.session is self._anchor:
+        if state is None:
             return
         with self._gate.shared():
-            if state.era == self._era:
+            if state.era == self._era and state.session is not self._anchor:
                 # It was lost, which is why it is forgotten: closing it may fail.
                 with suppress(pkcs11.PKCS11Error):
                     state.session.close()
 
     def _recover(self, lost_era: int) -> None:
         seen = self._attempts
-        with self._gate.exclusive():
-            if self._era and self._era != lost_era:
-                return  # another thread brought it back while this one waited
-            if self._attempts != seen and self._failure is not None:
-                raise self._failure  # ... or just found that it is still gone
-            self._attempts += 1
-            self._era = 0
-            try:
-                self._log_in()
-                self._failure = None
-            except TokenError as failure:
-                self._failure = failure
-                raise
+        try:
+            with self._gate.exclusive(_RESTART_S):
+                if self._era and self._era != lost_era:
+                    return  # another thread brought it back while this one waited
+                if self._attempts != seen and self._failure is not None:
+                    # ... or just found that it is still gone
+                    raise self._failure.with_traceback(None)
+                self._attempts += 1
+                self._restart()
+        except Hung:
+            raise TokenUnavailable(
+                f"token {self._label!r} is lost, and its module does not return from a call"
+            ) from None
+
+    def _restart(self) -> None:
+        self._era, self._failure = 0, None
+        try:
+            self._log_in()
+        except MeshkeyError as failure:
+            self._failure = failure
+            raise
 
     def _log_in(self) -> None:
         if self._closed:
@@ -184,10 +235,14 @@ class Sessions:
         try:
             self._token = self._library.token(self._selector)
             self._label = self._token.label
+            self._shared_anchor = self._library.session_limit(self._token.slot.slot_id) == 1
             self._anchor = self._login.open(self._token)
         except pkcs11.PKCS11Error as error:
-            raise TokenUnavailable(f"token {self._label!r}: {type(error).__name__}") from error
+            raise self._unavailable("the login", error) from error
+        self._logged_in = self._library.session_state(self._anchor.handle)
         self._era = self._starts
 
-    def _unavailable(self, doing: str, lost: Exception) -> TokenUnavailable:
-        return TokenUnavailable(f"token {self._label!r} is lost: {doing} gave {lost}")
+    def _unavailable(self, doing: str, error: Exception) -> TokenUnavailable:
+        # What PKCS#11 does not define, and what was classified, says more in its text.
+        what = str(error) or type(error).__name__
+        return TokenUnavailable(f"token {self._label!r} is lost: {doing} gave {what}")

@@ -20,10 +20,13 @@ class Shim:
     @classmethod
     def build(cls, directory: Path) -> Shim:
         shim = cls(directory / "shim.so", directory / "shim.rules")
+        # fmt: off
         subprocess.run(
-            ["cc", "-O2", "-shared", "-fPIC", "-o", str(shim.module), str(_SOURCE), "-ldl"],
+            ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-cast-function-type",
+             "-shared", "-fPIC", "-o", str(shim.module), str(_SOURCE), "-ldl", "-lpthread"],
             check=True,
         )
+        # fmt: on
         return shim
 
     @property

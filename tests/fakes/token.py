@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sidecar.core.public_key import algorithm_of, hash_of, rsa_padding
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
-from sidecar.errors import MechanismMissing, NoSuchKey, TokenFull, TokenUnavailable
+from sidecar.errors import KeyChanged, MechanismMissing, NoSuchKey, TokenFull, TokenUnavailable
 from sidecar.token.base import Assurance, KeyId, Origin, TokenKey
 from sidecar.token.report import TokenReport
 from tests.fixtures.waiting import BOUND_S
@@ -38,10 +38,13 @@ class FakeToken:
         self._keys: dict[KeyId, tuple[str, PrivateKey]] = {}
         self._lock = threading.Lock()
         self._held: dict[KeyId, threading.Event] = {}
+        self._changed: set[KeyId] = set()
         self._closed = False
         self._signatures = 0
         # Set it to False and the token is gone until it is True again.
         self.available = True
+        # How often somebody wanted a signature with a key that is another one.
+        self.changed_key_asked_for = 0
         # How many keys it has room for.
         self.room = 1_000_000
         # Signatures that wait for `release` now, by key.
@@ -96,6 +99,10 @@ class FakeToken:
         """As when somebody else destroys the key."""
         del self._keys[key_id]
 
+    def change(self, key_id: KeyId) -> None:
+        """As when somebody puts another key in its place."""
+        self._changed.add(key_id)
+
     def generate(self, algorithm: KeyAlgorithm, label: str) -> TokenKey:
         self._enter()
         if len(self._keys) >= self.room:
@@ -124,6 +131,9 @@ class FakeToken:
         self._enter()
         if key_id not in self._keys:
             raise NoSuchKey(f"no key {key_id}")
+        if key_id in self._changed:
+            self.changed_key_asked_for += 1
+            raise KeyChanged(f"token {self._label!r} holds another key under {key_id}")
         key = self._keys[key_id][1]
         algorithm = algorithm_of(key.public_key())
         assert algorithm

@@ -6,22 +6,42 @@
  *     C_Sign delay 50      wait 50 ms, then call the real function
  *     C_Sign fail 0x32     return that CK_RV and do not call it
  *     C_Sign hang          do not return while the rule is there
+ *     C_Sign fail 0x32 times 2    the same, for two calls in this process, then no rule at all
+ *     C_Sign fail 0x32 each 1     the same, for one call of each thread
+ *     C_OpenSession limit 3       CKR_SESSION_COUNT while so many sessions are open
+ *     C_GetTokenInfo sessions 3   ulMaxSessionCount is 3
  *
+ * The first rule for a function that still applies counts; a new file of rules starts counting
+ * anew. C_GetTokenInfo always says how many sessions are open in this process.
  * A size query (C_Sign without a buffer) is no signature: rules leave it alone, as tokens do.
  * Write the file elsewhere and rename it into place: a half-written rule is not read then.
  * Every function takes only integers and pointers, so one wrapper with as many arguments as
  * C_GenerateKeyPair serves them all (System V AMD64 and AAPCS64 calling conventions). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 typedef unsigned long CK_RV;
 typedef CK_RV (*function)(long, long, long, long, long, long, long, long);
 
-enum { FUNCTIONS = 68, C_SIGN = 43, CKR_GENERAL_ERROR = 5 };
+enum {
+    FUNCTIONS = 68,
+    C_FINALIZE = 1,
+    C_GETTOKENINFO = 6,
+    C_OPENSESSION = 12,
+    C_CLOSESESSION = 13,
+    C_SIGN = 43,
+    CKR_GENERAL_ERROR = 5,
+    CKR_SESSION_COUNT = 0xb1,
+    RULES = 64,
+    /* In CK_TOKEN_INFO: after the texts and the flags. */
+    MAX_SESSION_COUNT = 32 + 32 + 16 + 16 + sizeof(long),
+};
 
 /* CK_FUNCTION_LIST of PKCS#11 2.40: a version, then these functions in this order. */
 struct function_list {
@@ -55,35 +75,84 @@ static void pause_ms(long milliseconds) {
     nanosleep(&rest, NULL);
 }
 
+/* How often each rule of a file was used. */
+struct uses {
+    ino_t file;
+    struct timespec since;
+    long count[RULES];
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct uses uses_of_all;
+static __thread struct uses uses_of_thread;
+static long sessions;
+
+/* Uses up one of the calls that rule number n is for; returns whether there was one left. */
+static int use(struct uses *uses, const struct stat *file, int n, long times) {
+    int left;
+    if (n >= RULES) return 0;
+    pthread_mutex_lock(&lock);
+    if (file->st_ino != uses->file || memcmp(&file->st_mtim, &uses->since, sizeof uses->since)) {
+        uses->file = file->st_ino;
+        uses->since = file->st_mtim;
+        memset(uses->count, 0, sizeof uses->count);
+    }
+    left = uses->count[n] < times;
+    uses->count[n] += left;
+    pthread_mutex_unlock(&lock);
+    return left;
+}
+
 /* Finds the rule for a function; returns whether there is one. */
 static int rule(const char *name, char verb[16], long *value) {
     const char *path = getenv("MESHKEY_SHIM_CONTROL");
     FILE *file = path ? fopen(path, "re") : NULL;
-    char line[128], who[64], number[32];
+    char line[128], who[64], number[32], of[8];
     int found = 0;
-    if (!file) return 0;
-    while (!found && fgets(line, sizeof line, file)) {
+    long times;
+    struct stat about;
+    if (!file || fstat(fileno(file), &about)) return 0;
+    for (int n = 0; !found && fgets(line, sizeof line, file); n++) {
         number[0] = 0;
-        found = sscanf(line, "%63s %15s %31s", who, verb, number) >= 2 && !strcmp(who, name);
+        found = sscanf(line, "%63s %15s %31s %7s %ld", who, verb, number, of, &times);
+        found = found >= 2 && !strcmp(who, name) &&
+                (found < 5 || use(strcmp(of, "each") ? &uses_of_all : &uses_of_thread, &about, n,
+                                  times));
     }
     fclose(file);
     *value = found ? strtol(number, NULL, 0) : 0;
     return found;
 }
 
+static void count_sessions(int index) {
+    pthread_mutex_lock(&lock);
+    if (index == C_OPENSESSION) sessions++;
+    if (index == C_CLOSESESSION) sessions--;
+    if (index == C_FINALIZE) sessions = 0;
+    pthread_mutex_unlock(&lock);
+}
+
 static CK_RV call(int index, long a, long b, long c, long d, long e, long f, long g, long h) {
     char verb[16];
     long value;
+    CK_RV result;
     if (index == C_SIGN && !d) return real->functions[index](a, b, c, d, e, f, g, h);
     while (rule(names[index], verb, &value)) {
         if (!strcmp(verb, "fail")) return (CK_RV)value;
-        if (!strcmp(verb, "delay")) {
-            pause_ms(value);
-            break;
-        }
+        if (!strcmp(verb, "limit") && sessions >= value) return CKR_SESSION_COUNT;
+        if (!strcmp(verb, "delay")) pause_ms(value);
+        if (strcmp(verb, "hang")) break;
         pause_ms(10);
     }
-    return real->functions[index](a, b, c, d, e, f, g, h);
+    result = real->functions[index](a, b, c, d, e, f, g, h);
+    if (result) return result;
+    count_sessions(index);
+    if (index == C_GETTOKENINFO) {
+        memcpy((char *)b + MAX_SESSION_COUNT + sizeof sessions, &sessions, sizeof sessions);
+        if (rule(names[index], verb, &value) && !strcmp(verb, "sessions"))
+            memcpy((char *)b + MAX_SESSION_COUNT, &value, sizeof value);
+    }
+    return result;
 }
 
 #define WRAPPER(n) \

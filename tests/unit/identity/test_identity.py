@@ -16,7 +16,9 @@ from sidecar.errors import (
     AuthorityError,
     AuthorityUnavailable,
     CertificateRefused,
+    KeyChanged,
     MeshkeyError,
+    NoSuchKey,
     PinRefused,
     TokenFull,
 )
@@ -238,6 +240,97 @@ async def test_a_bug_takes_no_valid_certificate_away_and_is_not_hidden(
     failed = [entry for entry in logged if entry["event"] == "renewal failed"]
     assert [type(entry["exc_info"]) for entry in failed] == [ZeroDivisionError] * 2
     assert first.key_id not in world.token.held_keys or identity.keyring.grant(first.key_id)
+
+
+# Keys that the token has no more
+
+
+async def test_a_key_that_the_token_lost_is_replaced_at_once(world: World) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        lost = await _published(identity, 1)
+        with capture_logs() as logs:
+            for _ in range(3):
+                identity.replace(lost.key_id, NoSuchKey("no key 0a1f"))
+            new = await _published(identity, 2)
+            identity.replace(lost.key_id, NoSuchKey("no key 0a1f"))
+        await soon(_counter(5))
+        assert identity.store.generation == 2
+    assert new.key_id != lost.key_id
+    assert [e["event"] for e in logs if e["log_level"] == "error"] == ["key lost"]
+
+
+async def test_keys_that_are_lost_one_after_the_other_are_replaced_with_a_growing_delay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def delay(failures: int, _random: float) -> timedelta:
+        counted.append(failures)
+        return timedelta(0)
+
+    monkeypatch.setattr(module, "retry_delay", delay)
+    identity = world.identity()
+    async with _running(identity):
+        for generation in range(1, 5):
+            lost = await _published(identity, generation)
+            identity.replace(lost.key_id, NoSuchKey("no key 0a1f"))
+        await _published(identity, 5)
+        assert counted == [1, 2, 3]
+        # A renewal that nobody had to ask for ends that.
+        await settle()
+        world.clock.advance(LIFETIME / 2)
+        lost = await _published(identity, 6)
+        identity.replace(lost.key_id, NoSuchKey("no key 0a1f"))
+        await _published(identity, 7)
+        assert counted == [1, 2, 3]
+
+
+async def test_a_replacement_that_fails_is_retried_with_back_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def delay(failures: int, _random: float) -> timedelta:
+        counted.append(failures)
+        return timedelta(0)
+
+    monkeypatch.setattr(module, "retry_delay", delay)
+    identity = world.identity()
+    async with _running(identity):
+        lost = await _published(identity, 1)
+        world.authority.failures += [AuthorityUnavailable("gone")] * 3
+        identity.replace(lost.key_id, NoSuchKey("no key 0a1f"))
+        await _published(identity, 2)
+    assert counted == [1, 2, 3]
+
+
+async def test_the_loss_of_a_key_that_is_replaced_already_changes_nothing(world: World) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        old = await _published(identity, 1)
+        await identity.renew()
+        identity.replace(old.key_id, NoSuchKey("no key 0a1f"))
+        await soon(_counter(5))
+        assert identity.store.generation == 2
+
+
+async def test_a_key_that_is_another_one_raises_an_alarm_and_is_not_destroyed(
+    world: World,
+) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        changed = await _published(identity, 1)
+        with capture_logs() as logs:
+            identity.replace(changed.key_id, KeyChanged("another key"))
+            await _published(identity, 2)
+        await soon(lambda: identity.keyring.grant(changed.key_id) is None, "it is retired")
+        await settle()
+    assert [e["event"] for e in logs if e["log_level"] == "critical"] == [
+        "key changed on the token"
+    ]
+    # What is there is somebody else's.
+    assert changed.key_id in world.token.held_keys
 
 
 async def test_a_full_token_leaves_the_identity_in_use_alone(world: World) -> None:

@@ -19,9 +19,14 @@ EXPECTED = {
     errors.UnknownIdentity("x"): StatusCode.NOT_FOUND,
     errors.AuthorityError("x"): StatusCode.FAILED_PRECONDITION,
     errors.CertificateRefused("x"): StatusCode.FAILED_PRECONDITION,
-    errors.TokenError("x"): StatusCode.INTERNAL,
-    errors.KeyUnsuitable("x"): StatusCode.INTERNAL,
-    errors.NoSuchKey("x"): StatusCode.INTERNAL,
+    errors.TokenError("x"): StatusCode.FAILED_PRECONDITION,
+    errors.KeyUnsuitable("x"): StatusCode.FAILED_PRECONDITION,
+    errors.NoSuchKey("x"): StatusCode.FAILED_PRECONDITION,
+    errors.MechanismMissing("x"): StatusCode.FAILED_PRECONDITION,
+    errors.TokenFull("x"): StatusCode.RESOURCE_EXHAUSTED,
+    errors.KeyChanged("x"): StatusCode.DATA_LOSS,
+    errors.ConfigurationError("x"): StatusCode.INTERNAL,
+    errors.StartFailed("x"): StatusCode.INTERNAL,
 }
 
 
@@ -38,3 +43,8 @@ def test_what_is_retryable_or_has_no_login_is_unavailable_and_nothing_else_is() 
     unavailable = (Retryable, LoginRefused)
     for kind in _below(MeshkeyError) - {errors.SigningRefused}:
         assert (status_of(kind("x")) is StatusCode.UNAVAILABLE) == issubclass(kind, unavailable)
+
+
+def test_whatever_a_token_says_has_a_status_of_its_own() -> None:
+    for kind in _below(errors.TokenError):
+        assert status_of(kind("x")) is not StatusCode.INTERNAL

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import RefusalReason, SigningRefused
-from sidecar.signer.requests import MAX_MESSAGE_BYTES, decoder
+from sidecar.signer.requests import MAX_BATCH, MAX_MESSAGE_BYTES, decoder
 from tests.fixtures.requests import sign_request
 
 decode_sign_request = decoder(pb.SignRequest)
@@ -52,3 +52,14 @@ def test_the_longest_request_is_read_and_one_byte_more_is_not() -> None:
     refused = decode_sign_request(longest + b"\0")
     assert isinstance(refused, SigningRefused)
     assert f"{MAX_MESSAGE_BYTES + 1} bytes" in str(refused)
+
+
+def test_a_batch_of_too_many_requests_is_refused_as_a_whole() -> None:
+    decode = decoder(pb.SignRequests)
+    full = decode(pb.SignRequests(requests=[pb.SignRequest()] * MAX_BATCH).SerializeToString())
+    assert isinstance(full, pb.SignRequests)
+    for count in (MAX_BATCH + 1, MAX_MESSAGE_BYTES // 2):
+        refused = decode(pb.SignRequests(requests=[pb.SignRequest()] * count).SerializeToString())
+        assert isinstance(refused, SigningRefused)
+        assert refused.reason is RefusalReason.MESSAGE
+        assert str(refused) == f"the message has {count} requests, at most 512 are read"

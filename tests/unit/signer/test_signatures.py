@@ -25,14 +25,18 @@ from sidecar.token.base import KeyId
 from sidecar.token.executor import Caller
 from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.requests import sign_request, verify
-from tests.fixtures.waiting import soon
+from tests.fixtures.waiting import settle, soon
 
 
 class _Signer:
     """Signatures with the key of one published identity."""
 
     def __init__(self, world: World, identity: Identity) -> None:
-        self.signatures = Signatures(IdentityRegistry([identity]), world.token, world.executor)
+        self.now = 0.0
+        self.identity = identity
+        self.signatures = Signatures(
+            IdentityRegistry([identity]), world.token, world.executor, lambda: self.now
+        )
         assert identity.store.current
         self.key_id: KeyId = identity.store.current.key_id
 
@@ -141,3 +145,63 @@ async def test_no_error_goes_without_an_answer_and_bugs_tell_callers_nothing(
     answer = await signer.answer(sign_request(signer.key_id, request_id=7))
     assert answer.request_id == 7
     assert answer.retry.detail == detail
+
+
+async def test_a_lost_key_means_retry_until_another_one_is_published(
+    signer: _Signer, world: World
+) -> None:
+    running = asyncio.create_task(signer.identity.run())
+    await settle()
+    world.authority.open.clear()
+    world.token.lose(signer.key_id)
+    with capture_logs() as logs:
+        for _ in range(3):
+            answer = await signer.answer(sign_request(signer.key_id))
+            assert answer.retry.reason == pb.Retry.REASON_TOKEN_UNAVAILABLE
+        world.authority.open.set()
+        await soon(lambda: signer.identity.store.generation == 2, "a new key")
+    current = signer.identity.store.current
+    assert current
+    answer = await signer.answer(sign_request(current.key_id))
+    assert answer.WhichOneof("result") == "signature"
+    assert [e["event"] for e in logs if e["log_level"] == "error"] == ["key lost"]
+    running.cancel()
+
+
+async def test_a_key_that_changed_is_never_asked_for_again(signer: _Signer, world: World) -> None:
+    world.token.change(signer.key_id)
+    for _ in range(3):
+        answer = await signer.answer(sign_request(signer.key_id))
+        assert answer.retry.reason == pb.Retry.REASON_TOKEN_UNAVAILABLE
+    assert world.token.changed_key_asked_for == 1
+    assert signer.signatures.counts.told_to_retry == 3
+
+
+async def test_refusals_do_not_flood_the_log_and_are_all_counted(signer: _Signer) -> None:
+    wrong_scheme = sign_request(signer.key_id)
+    wrong_scheme.scheme = 0x0401
+    with capture_logs() as logs:
+        for _ in range(1000):
+            await signer.answer(sign_request(b"another"))
+        await signer.answer(wrong_scheme)
+        signer.now += 1.0
+        await signer.answer(sign_request(b"another"))
+    assert signer.signatures.counts.refused == 1002
+    assert [(e["reason"], e["suppressed"]) for e in logs] == [
+        ("UNKNOWN_KEY", 0),
+        ("SCHEME", 0),
+        ("UNKNOWN_KEY", 999),
+    ]
+
+
+async def test_a_token_that_is_gone_does_not_flood_the_log(signer: _Signer, world: World) -> None:
+    world.token.available = False
+    with capture_logs() as logs:
+        for _ in range(100):
+            await signer.answer(sign_request(signer.key_id))
+        signer.now += 1.0
+        await signer.answer(sign_request(signer.key_id))
+    assert [(e["event"], e["suppressed"]) for e in logs] == [
+        ("token unavailable", 0),
+        ("token unavailable", 99),
+    ]
