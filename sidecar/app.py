@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -18,11 +19,13 @@ from sidecar._proto.meshkey.ca.v1 import ca_pb2_grpc
 from sidecar.admin.service import AdminService
 from sidecar.ca.local import LocalAuthority
 from sidecar.config.settings import IdentitySettings, IssuerSettings, Mode, Settings, TokenSettings
+from sidecar.core.key_label import owner_of
 from sidecar.errors import ConfigurationError
 from sidecar.identity.destruction import Destruction
 from sidecar.identity.enrolment import Enrolment
 from sidecar.identity.identity import Identity
 from sidecar.identity.keyring import Keyring
+from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import DEFAULT, IdentityRegistry
 from sidecar.identity.store import SnapshotStore
 from sidecar.issuer.authority import open_issuer
@@ -31,7 +34,7 @@ from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Assurance, Token
+from sidecar.token.base import Assurance
 from sidecar.token.executor import TokenExecutor
 from sidecar.token.login import Login
 from sidecar.token.pin_sources import pin_source
@@ -69,7 +72,7 @@ async def serve(settings: Settings) -> None:
         log.info("stopping")
 
 
-def open_token(settings: TokenSettings) -> Token:
+def open_token(settings: TokenSettings) -> Pkcs11Token:
     """Opens the configured token. Blocks.
 
     Raises:
@@ -131,12 +134,27 @@ class _Parts:
         assert self._settings.ca
         assert self._settings.signer
         channel = await self._stack.enter_async_context(unix_channel(self._settings.ca.socket))
-        identity = self._identity(settings, channel)
+        owner = owner_of(
+            settings.instance or f"{socket.gethostname()} {self._settings.signer.socket}",
+            str(settings.spiffe_id),
+        )
+        destruction = Destruction(self._token, self._executor)
+        identity = self._identity(settings, owner, destruction, channel)
         self._stack.push_async_callback(identity.close)
         registry = IdentityRegistry([identity])
         signatures = Signatures(registry, self._token, self._executor)
         renewing = asyncio.create_task(identity.run())
         self._stack.callback(renewing.cancel)
+        orphans = Orphans(
+            owner,
+            settings.orphan_grace,
+            self._token,
+            self._executor,
+            destruction,
+            identity.keyring.holds,
+        )
+        sweeping = asyncio.create_task(orphans.sweep())
+        self._stack.callback(sweeping.cancel)
         server = unix_server()
         server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
         await self._start(server, self._settings.signer.socket, 0o660)
@@ -165,15 +183,21 @@ class _Parts:
         await self._start_admin(IdentityRegistry([]), SigningCounts())
         return []
 
-    def _identity(self, settings: IdentitySettings, channel: grpc.aio.Channel) -> Identity:
+    def _identity(
+        self,
+        settings: IdentitySettings,
+        owner: str,
+        destruction: Destruction,
+        channel: grpc.aio.Channel,
+    ) -> Identity:
         store = SnapshotStore()
-        destruction = Destruction(self._token, self._executor)
         return Identity(
             name=DEFAULT,
             spiffe_id=settings.spiffe_id,
             sides=settings.sides,
             enrolment=Enrolment(
                 settings.spiffe_id,
+                owner,
                 settings.key_algorithm,
                 settings.lifetime,
                 settings.trust_bundle,
@@ -187,7 +211,18 @@ class _Parts:
             now=_now,
         )
 
+    def _start_metrics(self, registry: IdentityRegistry, counts: SigningCounts) -> None:
+        if self._settings.metrics is None:
+            return
+        from sidecar.admin.metrics import Numbers, serve_metrics
+
+        address = self._settings.metrics.address
+        numbers = Numbers(registry, counts, self._token, self._executor)
+        self._stack.callback(serve_metrics(address.host, address.port, numbers).shutdown)
+        log.info("serving metrics", address=str(address))
+
     async def _start_admin(self, registry: IdentityRegistry, counts: SigningCounts) -> None:
+        self._start_metrics(registry, counts)
         if self._settings.admin is None:
             return
         server = unix_server()
@@ -196,11 +231,11 @@ class _Parts:
         )
         await self._start(server, self._settings.admin.socket, 0o600)
 
-    async def _start(self, server: grpc.aio.Server, socket: Path, mode: int) -> None:
-        bind(server, socket, mode)
+    async def _start(self, server: grpc.aio.Server, path: Path, mode: int) -> None:
+        bind(server, path, mode)
         await server.start()
         self._stack.push_async_callback(server.stop, _GRACE_S)
-        log.info("serving", socket=str(socket))
+        log.info("serving", socket=str(path))
 
 
 def _now() -> datetime:

@@ -128,6 +128,50 @@ def seal_pin(prefix: Path) -> None:
     click.echo(f"sealed; set token.pin_sealed to {prefix}", err=True)
 
 
+@token_commands.command()
+@_config
+@_json
+@click.option(
+    "--algorithm",
+    "names",
+    multiple=True,
+    help="Try this one only, for example rsa-3072; may be given several times.",
+)
+@_one_line_errors
+def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
+    """Find out what the token can do: a trial key of each kind is made, used and destroyed."""
+    from sidecar import app, tables
+    from sidecar.config.values import key_algorithm
+    from sidecar.core.schemes import KeyAlgorithm
+    from sidecar.token.probe import try_out
+
+    try:
+        algorithms = [key_algorithm(name) for name in names] or list(KeyAlgorithm)
+    except ValueError as error:
+        raise ConfigurationError(f"--algorithm: {error}") from None
+    token = app.open_token(_settings(config).token)
+    try:
+        report = try_out(token, algorithms, lambda a: click.echo(f"trying {a.value}", err=True))
+    finally:
+        token.close()
+    tables.show_report(report, as_json=as_json)
+
+
+@commands.command()
+@_config
+@_json
+@_one_line_errors
+def doctor(config: Path, as_json: bool) -> None:
+    """Examine the token and the settings; exits with 69 if something would not work."""
+    from sidecar import app, tables
+    from sidecar.doctor import Verdict, examine
+
+    findings = list(examine(_settings(config), app.open_token))
+    tables.show_findings(findings, as_json=as_json)
+    if any(finding.verdict is Verdict.FAILURE for finding in findings):
+        sys.exit(EXIT_FAILED)
+
+
 @commands.command()
 @_config
 @_json
@@ -158,8 +202,12 @@ def rotate(config: Path, identity: str) -> None:
 @_one_line_errors
 def demo(keep: bool) -> None:
     """Show the main job on this machine: two stock Envoys, keys in SoftHSM2, mutual TLS."""
-    from sidecar.demo.demo import run
-
+    try:
+        from sidecar.demo.demo import run
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the demo needs {error.name}: run make demo in a checkout of meshkey"
+        ) from error
     sys.exit(run(keep=keep))
 
 

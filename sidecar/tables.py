@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,6 +15,10 @@ from rich.text import Text
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.core.public_key import algorithm_of
 from sidecar.token.base import TokenKey
+from sidecar.token.report import SchemeReport, TokenReport
+
+if TYPE_CHECKING:
+    from sidecar.doctor import Finding
 
 
 def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
@@ -29,6 +33,47 @@ def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
         for key in keys
     ]
     _show(rows, ["key_id", "label", "algorithm", "origin"], as_json=as_json)
+
+
+def show_report(report: TokenReport, *, as_json: bool) -> None:
+    """Prints what a token said and what its trial keys did."""
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+        return
+    facts = {name: value for name, value in report.summary().items() if name != "mechanisms"}
+    _show([{"token": name, "": _plain(value)} for name, value in facts.items()], ["token", ""])
+    click.echo(f" mechanisms: {len(report.mechanisms)}; --json lists them\n")
+    _show(
+        [
+            {
+                "algorithm": tried.algorithm,
+                "key in ms": _plain(tried.generation_ms),
+                "origin": tried.origin if tried.made else "",
+                "scheme": scheme.scheme,
+                "mechanism": scheme.mechanism or "-",
+                "input": scheme.input,
+                "ms": _plain(scheme.median_ms),
+            }
+            for tried in report.algorithms
+            for scheme in tried.schemes or [SchemeReport(tried.failure, None, "", None)]
+        ],
+        ["algorithm", "key in ms", "origin", "scheme", "mechanism", "input", "ms"],
+    )
+
+
+def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """Prints one row a finding."""
+    rows = [
+        {"check": finding.check, "verdict": finding.verdict.value, "detail": finding.detail}
+        for finding in findings
+    ]
+    _show(rows, ["check", "verdict", "detail"], as_json=as_json)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
 
 
 def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
@@ -71,7 +116,9 @@ def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else ""
 
 
-def _show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+def _show(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool = False
+) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

@@ -17,6 +17,7 @@ from sidecar.config.settings import (
     IdentitySettings,
     IssuerSettings,
     LogSettings,
+    MetricsSettings,
     Settings,
     SignerSettings,
     TokenSettings,
@@ -57,6 +58,7 @@ def parse(document: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
         signer=_optional(SignerSettings, "signer", raw),
         issuer=_optional(IssuerSettings, "issuer", raw),
         admin=_optional(AdminSettings, "admin", raw),
+        metrics=_optional(MetricsSettings, "metrics", raw),
         log=_section(LogSettings, "log", raw["log"] or {}),
     )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.values import (
+    Address,
+    address,
     ca_algorithm,
     count,
     duration,
@@ -118,6 +120,17 @@ class IdentitySettings:
     key_algorithm: KeyAlgorithm = _setting(
         key_algorithm, "what its keys are", default=KeyAlgorithm.EC_P256
     )
+    instance: str | None = _setting(
+        text,
+        "tells this sidecar's keys from those of others on the same token that have its "
+        "SPIFFE ID; by default its host's name and its socket",
+        default=None,
+    )
+    orphan_grace: timedelta = _setting(
+        duration,
+        "how long keys that an earlier start left behind are kept",
+        default=timedelta(minutes=1),
+    )
     sides: frozenset[Side] = _setting(
         sides, "sides of TLS that its keys may sign for", default=frozenset(Side)
     )
@@ -142,6 +155,13 @@ class AdminSettings:
     """[admin]: status and commands."""
 
     socket: Path = _setting(socket_path, "Unix socket that it is served on, mode 0600")
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """[metrics]: numbers for Prometheus."""
+
+    address: Address = _setting(address, "host:port that they are served on, over HTTP")
 
 
 @dataclass(frozen=True)
@@ -181,6 +201,7 @@ class Settings:
     signer: SignerSettings | None
     issuer: IssuerSettings | None
     admin: AdminSettings | None
+    metrics: MetricsSettings | None
     log: LogSettings
 
 
@@ -191,5 +212,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "signer": SignerSettings,
     "issuer": IssuerSettings,
     "admin": AdminSettings,
+    "metrics": MetricsSettings,
     "log": LogSettings,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sidecar.core.schemes import KeyAlgorithm
 
 # sun_path has 108 bytes, the last one a zero.
 _LONGEST_SOCKET_PATH = 107
+_LAST_PORT = 65535
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -70,6 +72,25 @@ def one_of(*choices: str) -> Callable[[Any], str]:
         return str(value)
 
     return parse
+
+
+@dataclass(frozen=True)
+class Address:
+    """A TCP address of this machine."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def address(value: Any) -> Address:
+    """`host:port`, the host an IPv4 address or a name."""
+    host, colon, port = text(value).rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise ValueError('an address is needed, as in "127.0.0.1:9464"')
+    return Address(host, int(port))
 
 
 def key_algorithm(value: Any) -> KeyAlgorithm:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sidecar.ca.base import CertificateAuthority
 from sidecar.core.chain import CertificateChain, verified_chain
 from sidecar.core.csr import build_csr
+from sidecar.core.key_label import KeyLabel
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.token_key import token_private_key
@@ -38,6 +39,7 @@ class Enrolment:
     def __init__(
         self,
         spiffe_id: SpiffeId,
+        owner: str,
         algorithm: KeyAlgorithm,
         lifetime: timedelta,
         trust_bundle: Path,
@@ -47,6 +49,7 @@ class Enrolment:
         destruction: Destruction,
     ) -> None:
         self._spiffe_id = spiffe_id
+        self._owner = owner
         self._algorithm = algorithm
         self._lifetime = lifetime
         self._trust_bundle = trust_bundle
@@ -55,13 +58,15 @@ class Enrolment:
         self._authority = authority
         self._destruction = destruction
 
-    async def run(self, now: Callable[[], datetime]) -> Enrolled:
-        """Raises what the token or the authority raise, or `CertificateRefused`.
+    async def run(self, now: Callable[[], datetime], generation: int) -> Enrolled:
+        """Makes the key of `generation`, which its label says.
+
+        Raises what the token or the authority raise, or `CertificateRefused`.
 
         After a failure or a cancellation the key of this attempt is destroyed.
         """
         bundle = self._read_bundle()
-        label = f"meshkey {self._spiffe_id}"
+        label = str(KeyLabel("tls", self._owner, generation, str(self._spiffe_id)))
         generating = asyncio.ensure_future(
             self._executor.run(lambda: self._token.generate(self._algorithm, label))
         )

@@ -96,7 +96,7 @@ class Identity:
 
     async def _renew(self) -> int:
         try:
-            enrolled = await self._enrolment.run(self._now)
+            enrolled = await self._enrolment.run(self._now, self.store.generation + 1)
         except Exception as error:
             self.last_error = str(error) or type(error).__name__
             raise

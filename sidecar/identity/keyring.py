@@ -46,6 +46,10 @@ class Keyring:
         grant = self._grants.get(key_id)
         return grant if grant and self._now() < grant.not_after else None
 
+    def holds(self, key_id: KeyId) -> bool:
+        """Whether the key is one of these, also while it is being retired."""
+        return key_id in self._grants
+
     def admit(self, grant: KeyGrant) -> None:
         """Lets the signer use a key from now on."""
         self._grants[grant.key_id] = grant

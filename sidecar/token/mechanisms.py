@@ -32,6 +32,11 @@ class Way:
     hashed_outside: bool = False
     prefix: bytes = b""
 
+    @property
+    def given(self) -> str:
+        """What the token is given to sign, in words."""
+        return "hashed outside" if self.hashed_outside else "whole"
+
     def input(self, message: bytes) -> bytes:
         """What the token is given for `message`."""
         if not self.hashed_outside:

@@ -53,6 +53,7 @@ log = structlog.get_logger(__name__)
 _START_TRIES = 5
 _START_PAUSE_S = 0.2
 # Signed to see whether a scheme works. No handshake, CSR or certificate looks like this.
+_FEW = 3
 _TRIAL = b"meshkey: trial of a signature scheme"
 
 
@@ -73,7 +74,8 @@ class Pkcs11Token:
         # Which public key stands behind an identifier: outlives what happens to the token.
         self._public_keys: dict[KeyId, PublicKey] = {}
         self._report = self._sessions.use(
-            "a look at the token", lambda _: look_at(library, sessions.token, profile)
+            "a look at the token",
+            lambda state: look_at(library, sessions.token, state.session, profile),
         )
         self._sessions.shared_anchor = self._report.session_limit == 1
 
@@ -155,6 +157,7 @@ class Pkcs11Token:
                     "see what it can do: meshkey token probe"
                 )
             self._seen[algorithm] = seen
+            log.info("key algorithm tried", algorithm=algorithm.value, schemes=self._told(key))
         return self._seen[algorithm]
 
     def sign(self, key_id: KeyId, scheme: SignatureScheme, message: bytes) -> bytes:
@@ -185,6 +188,15 @@ class Pkcs11Token:
     def way(self, scheme: SignatureScheme) -> Way | None:
         """How signatures of `scheme` are made, if the token was seen to make one."""
         return self._ways.get(scheme)
+
+    def _told(self, key: TokenKey) -> dict[str, str]:
+        """For the log: how each scheme that works is made, and how fast."""
+        told = {}
+        for scheme, way in self._ways.items():
+            if scheme in self.schemes(key):
+                median = self.measure(key, scheme, _FEW) * 1000
+                told[scheme.name] = f"{way.mechanism.name}, {way.given}, {median:.1f} ms"
+        return told
 
     def _fitting_way(self, key_id: KeyId, scheme: SignatureScheme) -> Way:
         public_key = self._public_keys.get(key_id) or self._key(key_id).public_key

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pkcs11
-from pkcs11 import Mechanism, MechanismFlag, TokenFlag
+from pkcs11 import Attribute, Mechanism, MechanismFlag, TokenFlag
 
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import MechanismMissing, TokenError, TokenUnavailable
-from sidecar.token.base import Origin
+from sidecar.token.base import KeyId, Origin
+from sidecar.token.keypair import make_key_pair, templates
 from sidecar.token.library import Library
 from sidecar.token.profiles import TokenProfile, assurance_of
 from sidecar.token.report import AlgorithmReport, MechanismReport, SchemeReport, TokenReport
@@ -26,8 +28,10 @@ _TIMES = 9
 _MAKES_KEYS = {Mechanism.EC_KEY_PAIR_GEN, Mechanism.RSA_PKCS_KEY_PAIR_GEN}
 
 
-def look_at(library: Library, token: pkcs11.Token, profile: TokenProfile) -> TokenReport:
-    """What the token says of itself, without making anything. Blocks, some milliseconds."""
+def look_at(
+    library: Library, token: pkcs11.Token, session: pkcs11.Session, profile: TokenProfile
+) -> TokenReport:
+    """What the token says of itself, and whether it keeps session objects. Blocks."""
     mechanisms = _mechanisms(token.slot)
     limit = library.session_limit(token.slot.slot_id)
     model = _text(token.model)
@@ -43,14 +47,29 @@ def look_at(library: Library, token: pkcs11.Token, profile: TokenProfile) -> Tok
         protected_authentication_path=bool(token.flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH),
         session_limit=limit,
         concurrency=_concurrency(profile, limit),
-        session_objects=profile.session_objects,
+        session_objects=_keeps_session_objects(session, profile),
         mechanisms=mechanisms,
     )
 
 
-def try_out(token: Pkcs11Token, algorithms: Sequence[KeyAlgorithm]) -> TokenReport:
-    """The report with a trial of each algorithm: a key is made, used and destroyed. Blocks."""
-    return replace(token.report, algorithms=tuple(_try(token, each) for each in algorithms))
+def try_out(
+    token: Pkcs11Token,
+    algorithms: Sequence[KeyAlgorithm],
+    progress: Callable[[KeyAlgorithm], None] = lambda _: None,
+) -> TokenReport:
+    """The report with a trial of each algorithm: a key is made, used and destroyed. Blocks.
+
+    What a trial that was cut off left behind goes first.
+    """
+    held = token.keys()
+    for key in held:
+        if key.label == _TRIAL_LABEL:
+            token.destroy(key.id)
+    tried = []
+    for algorithm in algorithms:
+        progress(algorithm)
+        tried.append(_try(token, algorithm))
+    return replace(token.report, algorithms=tuple(tried))
 
 
 def _try(token: Pkcs11Token, algorithm: KeyAlgorithm) -> AlgorithmReport:
@@ -71,9 +90,8 @@ def _try(token: Pkcs11Token, algorithm: KeyAlgorithm) -> AlgorithmReport:
         for scheme in algorithm.schemes:
             way = token.way(scheme)
             if scheme in seen and way:
-                given = "hashed outside" if way.hashed_outside else "whole"
                 median = _ms(token.measure(key, scheme, _TIMES))
-                schemes.append(SchemeReport(scheme.name, way.mechanism.name, given, median))
+                schemes.append(SchemeReport(scheme.name, way.mechanism.name, way.given, median))
             else:
                 schemes.append(SchemeReport(scheme.name, None, "", None))
     finally:
@@ -98,6 +116,21 @@ def _mechanisms(slot: pkcs11.Slot) -> tuple[MechanismReport, ...]:
 def _in_hardware(mechanisms: Sequence[MechanismReport]) -> bool:
     making = [m for m in mechanisms if m.name in {each.name for each in _MAKES_KEYS}]
     return bool(making) and all("HW" in m.flags for m in making)
+
+
+def _keeps_session_objects(session: pkcs11.Session, profile: TokenProfile) -> bool:
+    key_id = KeyId(secrets.token_bytes(16))
+    wished = templates(profile)
+    try:
+        pair = make_key_pair(
+            session, KeyAlgorithm.EC_P256, wished, key_id=key_id, label=_TRIAL_LABEL, store=False
+        )
+        kept = not any(bool(half[Attribute.TOKEN]) for half in pair)
+        for half in pair:
+            half.destroy()
+    except pkcs11.PKCS11Error:
+        return False
+    return kept
 
 
 def _concurrency(profile: TokenProfile, session_limit: int | None) -> int:

@@ -33,8 +33,6 @@ class TokenProfile:
     unusable: frozenset[Mechanism] = frozenset()
     # The most threads that it serves at once; None: as many as it has sessions.
     concurrency: int | None = None
-    # Whether trial keys may be session objects.
-    session_objects: bool = True
     # The longest CKA_LABEL, in bytes.
     longest_label: int = 255
     # What its documentation says a PIN looks like, for the message about a refused one.
@@ -63,7 +61,6 @@ TPM2 = TokenProfile(
     unusable=frozenset({Mechanism.RSA_PKCS}),
     # A TPM does one thing at a time; more threads than this only wait in it.
     concurrency=4,
-    session_objects=False,
 )
 P11_KIT = TokenProfile(
     "p11-kit",
@@ -88,7 +85,6 @@ YUBIHSM2 = TokenProfile(
     modules=("yubihsm_pkcs11.so",),
     # All sessions of a process share one of the device's 16 and wait for each other.
     concurrency=2,
-    session_objects=False,
     # What the device itself holds; for more the module keeps objects of its own beside the key.
     longest_label=40,
     pin_hint="four hexadecimal digits of the authentication key's id, then its password",

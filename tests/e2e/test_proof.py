@@ -6,7 +6,8 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,7 +18,8 @@ from sidecar.demo.envoy import REPOSITORY, Envoy
 from sidecar.demo.mesh import CLIENT, SERVER
 from sidecar.demo.proof import ProofFailed, learn_values, prove
 from sidecar.demo.traffic import get, get_mutual_tls
-from sidecar.proof.memory import MemoryUnreadable
+from sidecar.proof.memory import MemoryUnreadable, Scan, scan
+from sidecar.proof.needles import Needle
 from tests.e2e.application import Application
 from tests.e2e.lab import Lab, bootstrap
 from tests.e2e.record import Record
@@ -154,6 +156,32 @@ def test_an_envoy_that_has_ended_proves_nothing(
         assert envoy.stop() == 0
         with pytest.raises(MemoryUnreadable, match=f"process {envoy.pid}"):
             prove([envoy], current_values(lab), control, given.private_value)
+
+
+@pytest.mark.parametrize("tries", [1, 99])
+def test_memory_that_was_seen_in_part_proves_nothing(
+    lab: Lab,
+    server: Envoy,
+    control: Envoy,
+    given: FileCredentials,
+    monkeypatch: pytest.MonkeyPatch,
+    tries: int,
+) -> None:
+    partial: list[int] = []
+
+    def scan_with_holes(pid: int, wanted: Iterable[Needle]) -> Scan:
+        result = scan(pid, wanted)
+        if pid != server.pid or len(partial) >= tries:
+            return result
+        partial.append(pid)
+        return replace(result, octets_unreadable=4096)
+
+    monkeypatch.setattr("sidecar.demo.proof.scan", scan_with_holes)
+    if tries == 1:  # memory that was given back while it was searched: another try sees all
+        prove([server], current_values(lab), control, given.private_value)
+        return
+    with pytest.raises(ProofFailed, match="4096 octets of its memory could not be read"):
+        prove([server], current_values(lab), control, given.private_value)
 
 
 SCAN = """

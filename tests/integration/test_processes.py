@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
 from sidecar.admin.client import AdminClient, CommandFailed
+from sidecar.core.public_key import PublicKey
+from sidecar.core.schemes import KeyAlgorithm
 from sidecar.token.base import KeyId
 from tests.fixtures import certificates
 from tests.fixtures.mesh import Mesh, identity_status, spiffe_id, status, wait_for_generation
@@ -65,6 +69,35 @@ async def test_two_hundred_requests_in_flight_are_all_signed(stub: Any, running_
     for answer in answers:
         verify(public_key, requests[answer.request_id], answer)
     watch.cancel()
+
+
+@pytest.mark.parametrize("algorithm", [a for a in KeyAlgorithm if a.rsa_bits not in {3072, 4096}])
+async def test_a_sidecar_signs_with_every_scheme_that_its_identity_offers(
+    running_mesh: Mesh, algorithm: KeyAlgorithm
+) -> None:
+    name = algorithm.value
+    sidecar = running_mesh.start_sidecar(name, identity={"key_algorithm": name})
+    (told,) = sidecar.logged("key algorithm tried")
+    async with running_mesh.channel(name) as channel:
+        watch = signer_pb2_grpc.SignerStub(channel).WatchIdentity()
+        await watch.write(pb.WatchRequest())
+        update = await watch.read()
+        assert update.schemes == list(algorithm.schemes)
+        assert [*told["schemes"]] == [scheme.name for scheme in algorithm.schemes]
+        leaf = x509.load_der_x509_certificate(update.certificate_chain[0]).public_key()
+        assert isinstance(leaf, PublicKey)
+        stream = SignCall(channel)
+        for scheme in algorithm.schemes:
+            request = sign_request(update.key_id)
+            request.scheme = scheme
+            await stream.write(request)
+            answer = await stream.read()
+            if scheme.is_pkcs1:
+                assert answer.refusal.reason == pb.Refusal.REASON_SCHEME
+            else:
+                verify(leaf, request, answer)
+        watch.cancel()
+    assert sidecar.stop() == 0
 
 
 async def test_a_rotation_by_command_reaches_the_watcher(
@@ -133,7 +166,8 @@ def test_the_pin_is_in_no_log_no_argument_and_no_environment(
         pin = running_mesh.pin(process.config.stem)
         assert len(pin) >= 16
         assert pin not in process.log_text()
-        for name in ("cmdline", "environ"):
+        # Who is not root cannot read an undumpable process's environment at all.
+        for name in ("cmdline", "environ") if os.geteuid() == 0 else ("cmdline",):
             content = Path(f"/proc/{process.pid}/{name}").read_bytes()
             assert content
             assert pin.encode() not in content
@@ -238,6 +272,87 @@ def test_a_killed_sidecar_is_followed_by_one_that_works(mesh: Mesh) -> None:
     mesh.start_sidecar().kill()
     assert mesh.socket("web").exists()
     assert identity_status(mesh.start_sidecar()).generation == 1
+
+
+def test_keys_of_a_killed_sidecar_are_destroyed_and_its_neighbours_are_not(mesh: Mesh) -> None:
+    mesh.start_issuer()
+    grace = {"orphan_grace": "1s"}
+    killed = mesh.start_sidecar(identity=grace)
+    neighbour = mesh.start_neighbour("web", "second", identity=grace)
+    orphan, theirs = identity_status(killed).key_id.hex(), identity_status(neighbour).key_id.hex()
+    killed.kill()
+    assert _keys(killed) == {orphan, theirs}
+    follower = mesh.start_sidecar(identity=grace)
+    ours = identity_status(follower).key_id.hex()
+    eventually(lambda: _keys(follower) == {theirs, ours}, "the orphan is destroyed")
+    (found,) = follower.logged("keys of an earlier start found, destroying them")
+    assert found["key_ids"] == [orphan]
+    assert orphan in {entry["key_id"] for entry in follower.logged("key destroyed")}
+    assert not neighbour.logged("key destroyed")
+
+
+def test_numbers_are_served_for_prometheus(mesh: Mesh) -> None:
+    mesh.start_issuer()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sidecar = mesh.start_sidecar(metrics={"address": f"127.0.0.1:{port}"})
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'meshkey_token_assurance{assurance="software"} 1.0' in lines
+    assert 'meshkey_token_assurance{assurance="hardware"} 0.0' in lines
+    expires = identity_status(sidecar).not_after
+    (expiry,) = [line for line in lines if line.startswith("meshkey_certificate_not_after")]
+    assert float(expiry.split()[-1]) == expires
+    assert not [line for line in lines if "spiffe" in line]
+    taken = mesh.sidecar_settings("other", metrics={"address": f"127.0.0.1:{port}"})
+    second = mesh.serve("other", taken)
+    assert second.wait() == 69
+    assert f"metrics.address 127.0.0.1:{port}: Address already in use" in second.log_text()
+
+
+def test_the_probe_shows_what_the_token_can_do_and_leaves_nothing(mesh: Mesh) -> None:
+    config = mesh.serve("web", mesh.common_settings("web"))
+    config.kill()
+    two = ["--algorithm", "ec-p256", "--algorithm", "ed25519"]
+    probed = config.cli("token", "probe", "--json", *two)
+    assert probed.returncode == 0, probed.stderr
+    progress = [line for line in probed.stderr.splitlines() if not line.startswith("{")]
+    assert progress == ["trying ec-p256", "trying ed25519"]
+    report = json.loads(probed.stdout)
+    assert report["profile"] == "softhsm2"
+    assert {"name": "ECDSA", "smallest": 112, "largest": 521}.items() <= next(
+        m for m in report["mechanisms"] if m["name"] == "ECDSA"
+    ).items()
+    schemes = {tried["algorithm"]: tried["schemes"] for tried in report["algorithms"]}
+    assert [s["mechanism"] for s in schemes["ec-p256"]] == ["ECDSA"]
+    assert [s["mechanism"] for s in schemes["ed25519"]] == ["EDDSA"]
+    assert schemes["ec-p256"][0]["median_ms"] > 0
+    table = config.cli("token", "probe", "--algorithm", "ec-p256")
+    assert "hashed outside" in table.stdout
+    assert "hashed outside" in table.stdout
+    assert _keys(config) == set()
+    wrong = config.cli("token", "probe", "--algorithm", "dsa")
+    assert wrong.returncode == 64
+    assert "one of ec-p256" in wrong.stderr
+
+
+def test_the_doctor_says_what_it_found(mesh: Mesh) -> None:
+    config = mesh.serve("web", mesh.common_settings("web", token={"threads": "64"}))
+    config.kill()
+    examined = config.cli("doctor", "--json")
+    assert examined.returncode == 0, examined.stderr
+    findings = {finding["check"]: finding for finding in json.loads(examined.stdout)}
+    assert findings["assurance"]["verdict"] == "warning"
+    assert "software" in findings["assurance"]["detail"]
+    assert findings["readback"]["verdict"] == "ok"
+    assert "ECDSA_SECP256R1_SHA256" in findings["schemes"]["detail"]
+    assert _keys(config) == set()
+    mesh.store("web").tokens.rename(mesh.directory / "elsewhere")
+    broken = config.cli("doctor")
+    assert broken.returncode == 69
+    assert "failure" in broken.stdout
+    assert "C_Initialize failed" in broken.stdout
 
 
 def test_a_second_sidecar_does_not_take_the_first_ones_socket(mesh: Mesh) -> None:
@@ -367,6 +482,20 @@ def test_production_refuses_a_token_in_software(mesh: Mesh) -> None:
     assert code == 64
     assert "softhsm2 keeps keys in software" in line
     assert "use a token in hardware, or token.mode standard" in line
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "said"),
+    [("standard", 64, "a PIN that everybody knows"), ("development", 77, "refused the PIN")],
+)
+def test_a_well_known_pin_is_tried_in_development_only(
+    mesh: Mesh, mode: str, code: int, said: str
+) -> None:
+    _replace(mesh.store("web").directory / "web.pin", "12345678")
+    ended, line = _fails(mesh, mesh.sidecar_settings(token={"mode": mode}))
+    assert ended == code
+    assert said in line
+    assert "12345678" not in line
 
 
 def test_in_development_the_environment_may_hold_the_pin(

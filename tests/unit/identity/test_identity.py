@@ -11,13 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.core.certificate_verify import Side
-from sidecar.core.schemes import KeyAlgorithm
+from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import (
     AuthorityError,
     AuthorityUnavailable,
     CertificateRefused,
     MeshkeyError,
     PinRefused,
+    TokenFull,
 )
 from sidecar.identity import identity as module
 from sidecar.identity.identity import Identity
@@ -237,6 +238,34 @@ async def test_a_bug_takes_no_valid_certificate_away_and_is_not_hidden(
     failed = [entry for entry in logged if entry["event"] == "renewal failed"]
     assert [type(entry["exc_info"]) for entry in failed] == [ZeroDivisionError] * 2
     assert first.key_id not in world.token.held_keys or identity.keyring.grant(first.key_id)
+
+
+async def test_a_full_token_leaves_the_identity_in_use_alone(world: World) -> None:
+    identity = world.identity()
+    await identity.renew()
+    first = await _published(identity, 1)
+    world.token.room = 1
+    with pytest.raises(TokenFull):
+        await identity.renew()
+    assert "is full" in identity.last_error
+    assert identity.store.current is first
+    assert identity.keyring.grant(first.key_id)
+    assert world.token.held_keys == {first.key_id}
+
+
+async def test_only_what_the_token_was_seen_to_do_is_offered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.algorithm = KeyAlgorithm.RSA_2048
+    seen = (SignatureScheme.RSA_PSS_RSAE_SHA256, SignatureScheme.RSA_PKCS1_SHA256)
+    monkeypatch.setattr(world.token, "schemes", lambda _key: seen)
+    identity = world.identity()
+    await identity.renew()
+    snapshot = await _published(identity, 1)
+    assert snapshot.schemes == seen
+    grant = identity.keyring.grant(snapshot.key_id)
+    assert grant
+    assert grant.schemes == frozenset(seen)
 
 
 async def test_two_renewals_at_once_take_turns(world: World) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.certificate_verify import Side
+from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import RefusalReason, SigningRefused
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.signer.policy import approve
@@ -41,6 +42,19 @@ def test_a_handshake_of_either_side_is_approved_as_it_is(side: Side) -> None:
     approved = approve(request, _grants())
     assert (approved.key_id, approved.scheme) == (KEY, SCHEME)
     assert approved.message == request.message
+
+
+def test_an_rsa_key_signs_a_handshake_with_pss_and_never_with_pkcs1() -> None:
+    schemes = frozenset(KeyAlgorithm.RSA_2048.schemes)
+    grant = KeyGrant(KEY, BOTH, schemes, START + timedelta(minutes=20))
+    for scheme in schemes:
+        request = _changed(scheme=int(scheme))
+        if not scheme.is_pkcs1:
+            assert approve(request, {KEY: grant}.get).scheme is scheme
+            continue
+        with pytest.raises(SigningRefused, match=r"it has 0x0804, 0x0805, 0x0806$") as refused:
+            approve(request, {KEY: grant}.get)
+        assert refused.value.reason is RefusalReason.SCHEME
 
 
 def _digest() -> bytes:

@@ -34,7 +34,6 @@ class Row:
     assurance: Assurance
     concurrency: int | None = None
     longest_label: int = 255
-    session_objects: bool = True
     public: tuple[tuple[Attribute, bool | None], ...] = ()
     unusable: frozenset[Mechanism] = frozenset()
     pin_hint: str = ""
@@ -46,7 +45,6 @@ TABLE = {
         ("libtpm2_pkcs11.so", "libtpm2_pkcs11.so.1"),
         HARDWARE,
         concurrency=4,
-        session_objects=False,
         public=((Attribute.VERIFY, False), (Attribute.ENCRYPT, True)),
         unusable=frozenset({Mechanism.RSA_PKCS}),
     ),
@@ -58,7 +56,6 @@ TABLE = {
         HARDWARE,
         concurrency=2,
         longest_label=40,
-        session_objects=False,
         pin_hint="four hexadecimal digits of the authentication key's id, then its password",
     ),
     "aws-cloudhsm": Row(
@@ -79,7 +76,6 @@ def test_a_profile_is_what_the_table_says(name: str) -> None:
         assurance_of(profile, "a new one", hardware_flag=True),
         profile.concurrency,
         profile.longest_label,
-        profile.session_objects,
         tuple(profile.public_template.items()),
         profile.unusable,
         profile.pin_hint,
