@@ -70,10 +70,11 @@ P11_KIT = TokenProfile(
     # One connection, whose other end does one thing at a time.
     concurrency=4,
 )
+# From here on: from documentation and source, not run.
 SGX_CTK = TokenProfile(
     "sgx-ctk",
     Assurance.HARDWARE,
-    modules=("libp11sgx.so", "libp11SgxEnclave.signed.so"),
+    modules=("libp11sgx.so",),
     # Stock builds have one trusted control structure: one thread at a time.
     concurrency=1,
 )
@@ -82,9 +83,9 @@ YUBIHSM2 = TokenProfile(
     "yubihsm2",
     Assurance.HARDWARE,
     modules=("yubihsm_pkcs11.so",),
-    private_template={Attribute.PRIVATE: True},
-    # It has 16 sessions; one is the login's.
-    concurrency=15,
+    # All sessions of a process share one of the device's 16 and wait for each other.
+    concurrency=2,
+    # What the device itself holds; for more the module keeps objects of its own beside the key.
     longest_label=40,
     pin_hint="four hexadecimal digits of the authentication key's id, then its password",
 )
@@ -92,6 +93,7 @@ AWS_CLOUDHSM = TokenProfile(
     "aws-cloudhsm",
     Assurance.HARDWARE,
     modules=("libcloudhsm_pkcs11.so",),
+    # No limit is documented: on the safe side.
     longest_label=127,
     pin_hint="<user>:<password> of a crypto user",
 )

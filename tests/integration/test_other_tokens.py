@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
-from pkcs11 import Mechanism
+from pkcs11 import Attribute, Mechanism
 
 from sidecar.core.public_key import verify
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
@@ -127,6 +127,21 @@ def test_a_wrong_profile_on_a_tpm_is_told_by_its_attributes(tpm2: TpmStore) -> N
         assert token._sessions.starts == 1, "nothing was lost, so nothing was restarted"
     finally:
         token.close()
+
+
+def test_a_wrong_profile_on_softhsm2_is_told_by_its_attribute(open_token: OpenToken) -> None:
+    wrong = TokenProfile("odd", None, private_template={Attribute.ENCRYPT: True})
+    token = open_token(wrong)
+    with pytest.raises(TokenError) as refused:
+        token.generate(ALGORITHM, "web")
+    assert str(refused.value) == (
+        "token 'mesh' refuses CKA_ENCRYPT=True (private) for a key of ec-p256 "
+        "(AttributeTypeInvalid): profile 'odd' does not fit it, set token.profile to softhsm2"
+    )
+    # SoftHSM2 itself leaves nameless halves behind when it refuses a template; nothing is a key.
+    assert token.keys() == []
+    kept = token._sessions.use("a test", lambda s: [o.label for o in s.session.get_objects()])
+    assert set(kept) == {""}
 
 
 def test_a_mechanism_that_does_not_work_is_left_for_one_that_does(tpm2: TpmStore) -> None:
