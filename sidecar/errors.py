@@ -65,6 +65,18 @@ class NoSuchKey(TokenError):
     """The token holds no private key with that identifier."""
 
 
+class KeyRefused(MeshkeyError):
+    """What was given is no private key that can be imported. The process exits with 65."""
+
+
+class PassphraseMissing(KeyRefused):
+    """The private key is encrypted, and nobody gave its passphrase."""
+
+
+class InputMissing(MeshkeyError):
+    """A file that was named cannot be read. The process exits with 66."""
+
+
 class AuthorityError(MeshkeyError):
     """The certificate authority refused the request."""
 

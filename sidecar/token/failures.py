@@ -36,6 +36,8 @@ _MISSING = (
     pkcs11.MechanismInvalid,
     pkcs11.MechanismParamInvalid,
 )
+# The token answered, and the answer is no.
+REFUSALS = (*_ANSWERS, *_MISSING)
 # One session, or what was found through it: a new session may help.
 _SESSION = (
     pkcs11.KeyHandleInvalid,

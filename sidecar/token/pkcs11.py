@@ -6,7 +6,7 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import structlog
 from cryptography.exceptions import InvalidSignature
 from pkcs11 import Attribute, ObjectClass
 
+from sidecar.core.private_key import PrivateKey
 from sidecar.core.public_key import PublicKey, algorithm_of, verify
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.core.token_selector import TokenSelector
@@ -28,8 +29,9 @@ from sidecar.errors import (
     TokenError,
     TokenUnavailable,
 )
-from sidecar.token.base import Assurance, KeyId, TokenKey
+from sidecar.token.base import Assurance, ImportedKey, ImportWay, KeyId, TokenKey
 from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attribute
+from sidecar.token.importing import Attempt
 from sidecar.token.keypair import key_id_of, make_key_pair, origin_of, require_born, templates
 from sidecar.token.library import Library
 from sidecar.token.login import Login
@@ -38,6 +40,7 @@ from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import public_key_of, require_public_key
 from sidecar.token.report import TokenReport
+from sidecar.token.search import all_of, destroy_all, first_of, require_presence
 from sidecar.token.sessions import Sessions, ThreadState
 
 log = structlog.get_logger(__name__)
@@ -127,6 +130,28 @@ class Pkcs11Token:
             f"making a key of {algorithm.value}",
             lambda state: self._generate(state, algorithm, key_id, fitting),
         )
+
+    def import_key(self, private_key: PrivateKey, label: str) -> ImportedKey:
+        algorithm = algorithm_of(private_key.public_key())
+        assert algorithm is not None
+        self._require_use(algorithm)
+        fitting = _cut(label, self._profile.longest_label)
+        unwrapping = {m.name for m in self._report.mechanisms if "UNWRAP" in m.flags}
+        attempt = Attempt(private_key, fitting, self._profile, unwrapping)
+        try:
+            imported = self._sessions.use(
+                f"importing a key of {algorithm.value}",
+                lambda state: self._import(state, attempt, fitting),
+            )
+            best = self.schemes(imported.key)[0]
+            self._try_way(attempt.key_id, self._ways[best])
+        except BaseException:
+            self._clear(attempt)
+            raise
+        plain = imported.way is ImportWay.CREATED
+        level = log.warning if plain else log.info
+        level("key imported", key_id=str(attempt.key_id), way=imported.way.value)
+        return imported
 
     def keys(self) -> list[TokenKey]:
         keys = self._sessions.use("listing keys", self._list)
@@ -220,7 +245,7 @@ class Pkcs11Token:
         self, state: ThreadState, algorithm: KeyAlgorithm, key_id: KeyId, label: str
     ) -> TokenKey:
         with self._objects:
-            _destroy_all(state, key_id)
+            destroy_all(state.session, key_id)
             public, private = self._make(state.session, algorithm, key_id, label)
             try:
                 require_born(private)
@@ -233,6 +258,35 @@ class Pkcs11Token:
                 raise
         self._public_keys[key_id] = public_key
         return TokenKey(key_id, label, public_key, origin_of(private))
+
+    def _require_use(self, algorithm: KeyAlgorithm) -> None:
+        there = {m.name for m in self._report.mechanisms}
+        if not any(way.mechanism.name in there for s in algorithm.schemes for way in ways(s)):
+            raise MechanismMissing(
+                f"token {self._label!r} signs with no scheme of {algorithm.value}; "
+                "import a key of another kind, or use another token"
+            )
+
+    def _import(self, state: ThreadState, attempt: Attempt, label: str) -> ImportedKey:
+        with self._objects:
+            made = attempt.run(state.session)
+            public_key = require_public_key(made.public)
+            origin = origin_of(made.private)
+        self._public_keys[attempt.key_id] = public_key
+        return ImportedKey(TokenKey(attempt.key_id, label, public_key, origin), made.way)
+
+    def _clear(self, attempt: Attempt) -> None:
+        def clear(state: ThreadState) -> None:
+            state.private_keys.pop(attempt.key_id, None)
+            with self._objects:
+                attempt.clear(state.session)
+
+        self._public_keys.pop(attempt.key_id, None)
+        try:
+            self._sessions.use("clearing away a failed import", clear)
+        except MeshkeyError as error:
+            # What failed before it is what the user must hear of.
+            log.error("failed import not cleared", key_id=str(attempt.key_id), error=str(error))
 
     def _make(
         self, session: pkcs11.Session, algorithm: KeyAlgorithm, key_id: KeyId, label: str
@@ -280,10 +334,10 @@ class Pkcs11Token:
 
     def _find(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
         with self._objects:
-            private = _first(state, ObjectClass.PRIVATE_KEY, key_id)
-            public = _first(state, ObjectClass.PUBLIC_KEY, key_id)
+            private = first_of(state.session, ObjectClass.PRIVATE_KEY, key_id)
+            public = first_of(state.session, ObjectClass.PUBLIC_KEY, key_id)
             if private is None:
-                _require_presence(state)
+                require_presence(state.session)
         if private is None:
             raise _no_such_key(key_id)
         found = public_key_of(public) if public else None
@@ -299,13 +353,14 @@ class Pkcs11Token:
     def _list(self, state: ThreadState) -> list[TokenKey]:
         with self._objects:
             publics = {
-                key_id_of(key): public_key_of(key) for key in _all(state, ObjectClass.PUBLIC_KEY)
+                key_id_of(key): public_key_of(key)
+                for key in all_of(state.session, ObjectClass.PUBLIC_KEY)
             }
             privates = [
                 (key_id_of(key), key.label, origin_of(key))
-                for key in _all(state, ObjectClass.PRIVATE_KEY)
+                for key in all_of(state.session, ObjectClass.PRIVATE_KEY)
             ]
-            _require_presence(state)
+            require_presence(state.session)
         return [
             TokenKey(key_id, label, public_key, origin)
             for key_id, label, origin in privates
@@ -315,8 +370,8 @@ class Pkcs11Token:
     def _destroy(self, state: ThreadState, key_id: KeyId) -> None:
         state.private_keys.pop(key_id, None)
         with self._objects:
-            _destroy_all(state, key_id)
-            _require_presence(state)
+            destroy_all(state.session, key_id)
+            require_presence(state.session)
             left = list(state.session.get_objects({Attribute.ID: key_id.value}))
         if left:
             raise TokenError(f"key {key_id} is still on the token after its destruction")
@@ -329,25 +384,3 @@ def _no_such_key(key_id: KeyId) -> NoSuchKey:
 def _cut(label: str, longest: int) -> str:
     """`label` in at most so many bytes of UTF-8."""
     return label.encode()[:longest].decode(errors="ignore")
-
-
-def _all(state: ThreadState, kind: ObjectClass) -> Iterator[pkcs11.PublicKey | pkcs11.PrivateKey]:
-    return iter(list(state.session.get_objects({Attribute.CLASS: kind})))
-
-
-def _first(
-    state: ThreadState, kind: ObjectClass, key_id: KeyId
-) -> pkcs11.PublicKey | pkcs11.PrivateKey | None:
-    template = {Attribute.CLASS: kind, Attribute.ID: key_id.value}
-    return next(iter(list(state.session.get_objects(template))), None)
-
-
-def _destroy_all(state: ThreadState, key_id: KeyId) -> None:
-    for found in list(state.session.get_objects({Attribute.ID: key_id.value})):
-        found.destroy()
-
-
-def _require_presence(state: ThreadState) -> None:
-    # SoftHSM2 finds nothing on a token that is gone, and calls that a success; C_GetTokenInfo
-    # is what fails. So nobody may conclude from an empty search that a key is not there.
-    state.session.token.slot.get_token()
