@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import grpc.aio
 import structlog
@@ -31,7 +32,7 @@ from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Assurance, Token
+from sidecar.token.base import Assurance, Imports, Token
 from sidecar.token.executor import TokenExecutor
 from sidecar.token.login import Login
 from sidecar.token.pin_sources import pin_source
@@ -69,7 +70,11 @@ async def serve(settings: Settings) -> None:
         log.info("stopping")
 
 
-def open_token(settings: TokenSettings) -> Token:
+class ImportingToken(Token, Imports, Protocol):
+    """What `open_token` opens."""
+
+
+def open_token(settings: TokenSettings) -> ImportingToken:
     """Opens the configured token. Blocks.
 
     Raises:

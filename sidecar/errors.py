@@ -46,7 +46,7 @@ class PinLocked(LoginRefused):
 
 
 class KeyUnsuitable(TokenError):
-    """A key has attributes that would let it leave the token. It was destroyed."""
+    """A key could leave the token: if it was just made, it was destroyed; it is never used."""
 
 
 class KeyChanged(TokenError):
@@ -75,6 +75,10 @@ class PassphraseMissing(KeyRefused):
 
 class InputMissing(MeshkeyError):
     """A file that was named cannot be read. The process exits with 66."""
+
+
+class KeyInUse(MeshkeyError):
+    """A running process signs with that key."""
 
 
 class AuthorityError(MeshkeyError):
