@@ -57,7 +57,7 @@ def _read(name: str) -> bytes:
                 click.echo(f"meshkey: warning: others can read {name}; chmod 0400 it", err=True)
             return _bounded(file.read(_LONGEST + 1), name)
     except OSError as error:
-        raise InputMissing(f"{name}: {error.strerror}") from error
+        raise InputMissing(f"{name}: {error.strerror}; name the file, or - for input") from error
 
 
 def _bounded(content: bytes, name: str) -> bytes:

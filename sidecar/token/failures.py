@@ -69,7 +69,10 @@ def meaning(error: pkcs11.PKCS11Error, token: str, doing: str) -> Exception:
     if isinstance(error, pkcs11.DeviceMemory):
         return TokenFull(f"token {token!r} is full: {doing} failed; destroy keys: meshkey keys")
     if isinstance(error, _MISSING):
-        return MechanismMissing(f"token {token!r} cannot do that: {doing} gave {what}")
+        return MechanismMissing(
+            f"token {token!r} cannot do that: {doing} gave {what}; "
+            "use another kind of key, or another token"
+        )
     if isinstance(error, _ANSWERS):
         return TokenError(f"token {token!r} refused {doing}: {what}")
     if isinstance(error, pkcs11.SessionCount):
