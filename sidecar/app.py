@@ -24,6 +24,7 @@ from sidecar.identity.destruction import Destruction
 from sidecar.identity.enrolment import Enrolment
 from sidecar.identity.identity import Identity
 from sidecar.identity.keyring import Keyring
+from sidecar.identity.keys import Destroys, GivenKey, KeySource, MadeKeys, Spared
 from sidecar.identity.registry import DEFAULT, IdentityRegistry
 from sidecar.identity.store import SnapshotStore
 from sidecar.issuer.authority import open_issuer
@@ -32,7 +33,7 @@ from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Assurance, Imports, Token
+from sidecar.token.base import Assurance, Imports, KeyId, Token
 from sidecar.token.executor import TokenExecutor
 from sidecar.token.login import Login
 from sidecar.token.pin_sources import pin_source
@@ -136,7 +137,8 @@ class _Parts:
         assert self._settings.ca
         assert self._settings.signer
         channel = await self._stack.enter_async_context(unix_channel(self._settings.ca.socket))
-        identity = self._identity(settings, channel)
+        keys, destroys = await self._keys(settings)
+        identity = self._identity(settings, channel, keys, destroys)
         self._stack.push_async_callback(identity.close)
         registry = IdentityRegistry([identity])
         signatures = Signatures(registry, self._token, self._executor)
@@ -170,25 +172,45 @@ class _Parts:
         await self._start_admin(IdentityRegistry([]), SigningCounts())
         return []
 
-    def _identity(self, settings: IdentitySettings, channel: grpc.aio.Channel) -> Identity:
+    async def _keys(self, settings: IdentitySettings) -> tuple[KeySource, Destroys]:
+        if settings.key_id is None:
+            destruction = Destruction(self._token, self._executor)
+            label = f"meshkey {settings.spiffe_id}"
+            made = MadeKeys(settings.key_algorithm, label, self._token, self._executor, destruction)
+            return made, destruction
+        given = GivenKey(
+            KeyId(settings.key_id),
+            self._token,
+            self._executor,
+            allow_imported=settings.allow_imported,
+        )
+        # A key that is not there or not allowed is an error of the start, not of each renewal.
+        await given.obtain()
+        return given, Spared()
+
+    def _identity(
+        self,
+        settings: IdentitySettings,
+        channel: grpc.aio.Channel,
+        keys: KeySource,
+        destroys: Destroys,
+    ) -> Identity:
         store = SnapshotStore()
-        destruction = Destruction(self._token, self._executor)
         return Identity(
             name=DEFAULT,
             spiffe_id=settings.spiffe_id,
             sides=settings.sides,
             enrolment=Enrolment(
                 settings.spiffe_id,
-                settings.key_algorithm,
                 settings.lifetime,
                 settings.trust_bundle,
+                keys,
                 self._token,
                 self._executor,
                 LocalAuthority(channel),
-                destruction,
             ),
             store=store,
-            keyring=Keyring(destruction, store, _now),
+            keyring=Keyring(destroys, store, _now),
             now=_now,
         )
 

@@ -14,10 +14,12 @@ from sidecar.config.values import (
     count,
     duration,
     key_algorithm,
+    key_id,
     one_of,
     path,
     sides,
     socket_path,
+    switch,
     text,
 )
 from sidecar.core.certificate_verify import Side
@@ -117,6 +119,12 @@ class IdentitySettings:
     )
     key_algorithm: KeyAlgorithm = _setting(
         key_algorithm, "what its keys are", default=KeyAlgorithm.EC_P256
+    )
+    key_id: bytes | None = _setting(
+        key_id, "instead: the key on the token, by its id, that it keeps", default=None
+    )
+    allow_imported: bool = _setting(
+        switch, "whether that may be a key that was imported", default=False
     )
     sides: frozenset[Side] = _setting(
         sides, "sides of TLS that its keys may sign for", default=frozenset(Side)

@@ -37,11 +37,6 @@ class KeyId:
 
     value: bytes
 
-    @classmethod
-    def parse(cls, text: str) -> KeyId:
-        """Reads what `str` makes of one; raises `ValueError` for anything else."""
-        return cls(bytes.fromhex(text))
-
     def __str__(self) -> str:
         return self.value.hex()
 
