@@ -25,6 +25,7 @@ from sidecar.identity.destruction import Destruction
 from sidecar.identity.enrolment import Enrolment
 from sidecar.identity.identity import Identity
 from sidecar.identity.keyring import Keyring
+from sidecar.identity.keys import Destroys, GivenKey, KeySource, MadeKeys, Spared
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import DEFAULT, IdentityRegistry
 from sidecar.identity.store import SnapshotStore
@@ -34,7 +35,7 @@ from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Assurance
+from sidecar.token.base import Assurance, KeyId
 from sidecar.token.executor import TokenExecutor
 from sidecar.token.login import Login
 from sidecar.token.pin_sources import pin_source
@@ -139,7 +140,8 @@ class _Parts:
             str(settings.spiffe_id),
         )
         destruction = Destruction(self._token, self._executor)
-        identity = self._identity(settings, owner, destruction, channel)
+        keys, destroys = await self._keys(settings, owner, destruction)
+        identity = self._identity(settings, channel, keys, destroys)
         self._stack.push_async_callback(identity.close)
         registry = IdentityRegistry([identity])
         signatures = Signatures(registry, self._token, self._executor)
@@ -183,12 +185,35 @@ class _Parts:
         await self._start_admin(IdentityRegistry([]), SigningCounts())
         return []
 
+    async def _keys(
+        self, settings: IdentitySettings, owner: str, destruction: Destruction
+    ) -> tuple[KeySource, Destroys]:
+        if settings.key_id is None:
+            made = MadeKeys(
+                settings.key_algorithm,
+                owner,
+                settings.spiffe_id,
+                self._token,
+                self._executor,
+                destruction,
+            )
+            return made, destruction
+        given = GivenKey(
+            KeyId(settings.key_id),
+            self._token,
+            self._executor,
+            allow_imported=settings.allow_imported,
+        )
+        # A key that is not there or not allowed is an error of the start, not of each renewal.
+        await given.obtain(1)
+        return given, Spared()
+
     def _identity(
         self,
         settings: IdentitySettings,
-        owner: str,
-        destruction: Destruction,
         channel: grpc.aio.Channel,
+        keys: KeySource,
+        destroys: Destroys,
     ) -> Identity:
         store = SnapshotStore()
         return Identity(
@@ -197,17 +222,15 @@ class _Parts:
             sides=settings.sides,
             enrolment=Enrolment(
                 settings.spiffe_id,
-                owner,
-                settings.key_algorithm,
                 settings.lifetime,
                 settings.trust_bundle,
+                keys,
                 self._token,
                 self._executor,
                 LocalAuthority(channel),
-                destruction,
             ),
             store=store,
-            keyring=Keyring(destruction, store, _now),
+            keyring=Keyring(destroys, store, _now),
             now=_now,
         )
 

@@ -4,63 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sidecar import __version__
-from sidecar.errors import ConfigurationError, LoginRefused, MeshkeyError
-
-if TYPE_CHECKING:
-    from sidecar.config.settings import Settings
-
-# sysexits.h: EX_USAGE, EX_UNAVAILABLE and EX_NOPERM.
-EXIT_CONFIGURATION = 64
-EXIT_FAILED = 69
-EXIT_LOGIN_REFUSED = 77
-
-_F = TypeVar("_F", bound=Callable[..., Any])
+from sidecar.command_options import admin_socket_of, config_option, json_option, settings_of
+from sidecar.errors import ConfigurationError
+from sidecar.exits import EXIT_FAILED, one_line_errors
+from sidecar.key_commands import keys
 
 
 def main() -> None:
     """Runs the command and exits the process."""
     commands(prog_name="meshkey")
-
-
-def _one_line_errors(command: _F) -> _F:
-    """Turns an error of ours into one line on standard error and its exit code."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except ConfigurationError as error:
-            click.echo(f"meshkey: {error}", err=True)
-            sys.exit(EXIT_CONFIGURATION)
-        except LoginRefused as error:
-            click.echo(f"meshkey: {error}", err=True)
-            sys.exit(EXIT_LOGIN_REFUSED)
-        except MeshkeyError as error:
-            click.echo(f"meshkey: {error}", err=True)
-            sys.exit(EXIT_FAILED)
-
-    return wrapped  # type: ignore[return-value]
-
-
-_config = click.option(
-    "--config",
-    "-c",
-    type=click.Path(path_type=Path),
-    envvar="MESHKEY_CONFIG",
-    default=Path("/etc/meshkey/meshkey.toml"),
-    show_default=True,
-    help="The configuration file [MESHKEY_CONFIG].",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,33 +26,21 @@ def commands() -> None:
 
 
 @commands.command()
-@_config
+@config_option
 @click.option("--production", is_flag=True, help="The same as token.mode production, and wins.")
-@_one_line_errors
+@one_line_errors
 def serve(config: Path, production: bool) -> None:
     """Run the sidecar, or the local CA, that the configuration describes."""
     import asyncio
 
     from sidecar import app
 
-    settings = _settings(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
+    settings = settings_of(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
     os.umask(0o077)
     asyncio.run(app.serve(settings))
 
 
-@commands.command()
-@_config
-@_json
-@_one_line_errors
-def keys(config: Path, as_json: bool) -> None:
-    """List the private keys on the configured token."""
-    from sidecar import app, tables
-
-    token = app.open_token(_settings(config).token)
-    try:
-        tables.show_keys(token.keys(), as_json=as_json)
-    finally:
-        token.close()
+commands.add_command(keys)
 
 
 @commands.group("token")
@@ -112,7 +57,7 @@ def token_commands() -> None:
     help="Writes PREFIX.pub and PREFIX.priv, for token.pin_sealed.",
     metavar="PREFIX",
 )
-@_one_line_errors
+@one_line_errors
 def seal_pin(prefix: Path) -> None:
     """Seal the PIN on standard input with this machine's TPM (tpm2-tools, TPM2TOOLS_TCTI)."""
     from sidecar.hardening import protect_memory
@@ -129,15 +74,15 @@ def seal_pin(prefix: Path) -> None:
 
 
 @token_commands.command()
-@_config
-@_json
+@config_option
+@json_option
 @click.option(
     "--algorithm",
     "names",
     multiple=True,
     help="Try this one only, for example rsa-3072; may be given several times.",
 )
-@_one_line_errors
+@one_line_errors
 def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
     """Find out what the token can do: a trial key of each kind is made, used and destroyed."""
     from sidecar import app, tables
@@ -149,7 +94,7 @@ def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
         algorithms = [key_algorithm(name) for name in names] or list(KeyAlgorithm)
     except ValueError as error:
         raise ConfigurationError(f"--algorithm: {error}") from None
-    token = app.open_token(_settings(config).token)
+    token = app.open_token(settings_of(config).token)
     try:
         report = try_out(token, algorithms, lambda a: click.echo(f"trying {a.value}", err=True))
     finally:
@@ -158,48 +103,48 @@ def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
 
 
 @commands.command()
-@_config
-@_json
-@_one_line_errors
+@config_option
+@json_option
+@one_line_errors
 def doctor(config: Path, as_json: bool) -> None:
     """Examine the token and the settings; exits with 69 if something would not work."""
     from sidecar import app, tables
     from sidecar.doctor import Verdict, examine
 
-    findings = list(examine(_settings(config), app.open_token))
+    findings = list(examine(settings_of(config), app.open_token))
     tables.show_findings(findings, as_json=as_json)
     if any(finding.verdict is Verdict.FAILURE for finding in findings):
         sys.exit(EXIT_FAILED)
 
 
 @commands.command()
-@_config
-@_json
-@_one_line_errors
+@config_option
+@json_option
+@one_line_errors
 def status(config: Path, as_json: bool) -> None:
     """Show what a running sidecar or local CA is doing."""
     from sidecar import tables
     from sidecar.admin.client import AdminClient
 
-    with AdminClient(_admin_socket(config)) as client:
+    with AdminClient(admin_socket_of(config)) as client:
         tables.show_status(client.status(), as_json=as_json)
 
 
 @commands.command()
-@_config
+@config_option
 @click.argument("identity", default="default")
-@_one_line_errors
+@one_line_errors
 def rotate(config: Path, identity: str) -> None:
     """Renew an identity of a running sidecar now: a new key, a new certificate."""
     from sidecar.admin.client import AdminClient
 
-    with AdminClient(_admin_socket(config)) as client:
+    with AdminClient(admin_socket_of(config)) as client:
         click.echo(f"{identity}: generation {client.rotate(identity)} is published")
 
 
 @commands.command()
 @click.option("--keep", is_flag=True, help="Leave everything running until interrupted.")
-@_one_line_errors
+@one_line_errors
 def demo(keep: bool) -> None:
     """Show the main job on this machine: two stock Envoys, keys in SoftHSM2, mutual TLS."""
     try:
@@ -215,24 +160,3 @@ def demo(keep: bool) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"meshkey {__version__}")
-
-
-def _settings(config: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Settings:
-    """For commands that read the PIN: they keep their memory to themselves from here on."""
-    from sidecar import telemetry
-    from sidecar.config.load import load
-    from sidecar.hardening import protect_memory
-
-    protect_memory()
-    settings = load(config, {**os.environ, **overrides})
-    telemetry.configure_logging(settings.log.format, settings.log.level)
-    return settings
-
-
-def _admin_socket(config: Path) -> Path:
-    from sidecar.config.load import load
-
-    admin = load(config, os.environ).admin
-    if admin is None:
-        raise ConfigurationError(f"{config} has no section [admin]: its process cannot be asked")
-    return admin.socket

@@ -46,7 +46,7 @@ class PinLocked(LoginRefused):
 
 
 class KeyUnsuitable(TokenError):
-    """A key has attributes that would let it leave the token. It was destroyed."""
+    """A key could leave the token: if it was just made, it was destroyed; it is never used."""
 
 
 class KeyChanged(TokenError):
@@ -63,6 +63,22 @@ class TokenFull(TokenError):
 
 class NoSuchKey(TokenError):
     """The token holds no private key with that identifier."""
+
+
+class KeyRefused(MeshkeyError):
+    """What was given is no private key that can be imported. The process exits with 65."""
+
+
+class PassphraseMissing(KeyRefused):
+    """The private key is encrypted, and nobody gave its passphrase."""
+
+
+class InputMissing(MeshkeyError):
+    """A file that was named cannot be read. The process exits with 66."""
+
+
+class KeyInUse(MeshkeyError):
+    """A running process signs with that key."""
 
 
 class AuthorityError(MeshkeyError):

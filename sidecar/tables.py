@@ -91,7 +91,15 @@ def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
         click.echo(json.dumps({**summary, "identities": identities}, indent=2))
         return
     _show([summary], list(summary), as_json=False)
-    columns = ["name", "spiffe_id", "generation", "key_id", "not_after", "next_renewal"]
+    columns = [
+        "name",
+        "spiffe_id",
+        "generation",
+        "key_id",
+        "key_origin",
+        "not_after",
+        "next_renewal",
+    ]
     _show(identities, [*columns, "subscribers", "last_error"], as_json=False)
 
 
@@ -101,6 +109,7 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
         "spiffe_id": status.spiffe_id,
         "generation": status.generation,
         "key_id": status.key_id.hex(),
+        "key_origin": status.key_origin,
         "serial": status.serial,
         "not_before": _time(status.not_before),
         "not_after": _time(status.not_after),

@@ -60,6 +60,7 @@ def _identity_status(identity: Identity) -> pb.IdentityStatus:
     )
     if (snapshot := identity.store.current) and (due := identity.next_renewal):
         status.key_id = snapshot.key_id.value
+        status.key_origin = snapshot.key_origin.value
         status.generation = snapshot.generation
         status.serial = snapshot.chain.serial
         status.not_before = int(snapshot.chain.not_before.timestamp())

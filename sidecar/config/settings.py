@@ -16,10 +16,12 @@ from sidecar.config.values import (
     count,
     duration,
     key_algorithm,
+    key_id,
     one_of,
     path,
     sides,
     socket_path,
+    switch,
     text,
 )
 from sidecar.core.certificate_verify import Side
@@ -130,6 +132,12 @@ class IdentitySettings:
         duration,
         "how long keys that an earlier start left behind are kept",
         default=timedelta(minutes=1),
+    )
+    key_id: bytes | None = _setting(
+        key_id, "instead: the key on the token, by its id, that it keeps", default=None
+    )
+    allow_imported: bool = _setting(
+        switch, "whether that may be a key that was imported", default=False
     )
     sides: frozenset[Side] = _setting(
         sides, "sides of TLS that its keys may sign for", default=frozenset(Side)

@@ -63,6 +63,24 @@ def count(low: int, high: int) -> Callable[[Any], int]:
     return parse
 
 
+def switch(value: Any) -> bool:
+    """True or false; in the environment, as a word."""
+    if isinstance(value, bool):
+        return value
+    if value not in ("true", "false"):
+        raise ValueError("true or false is needed")
+    return bool(value == "true")
+
+
+def key_id(value: Any) -> bytes | None:
+    """A CKA_ID in hexadecimal; nothing for an empty text."""
+    try:
+        parsed = bytes.fromhex(value)
+    except (TypeError, ValueError):
+        raise ValueError('a key id in hexadecimal is needed, as "meshkey keys list" has') from None
+    return parsed or None
+
+
 def one_of(*choices: str) -> Callable[[Any], str]:
     """One of a few words."""
 

@@ -6,12 +6,13 @@ SPIFFE ID; nothing else (SPIFFE X.509-SVID section 2, RFC 5280 section 4.2.1.6).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from sidecar.core.private_key import PrivateKey
 from sidecar.core.public_key import PublicKey, algorithm_of, hash_of
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.core.spiffe import SpiffeId
@@ -28,18 +29,21 @@ class Csr:
     public_key: PublicKey
 
 
-def build_csr(
-    spiffe_id: SpiffeId,
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
-) -> bytes:
+def build_csr(spiffe_id: SpiffeId, key: PrivateKey) -> bytes:
     """Returns the DER request for `spiffe_id`, signed by `key` (a token key blocks)."""
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
+    request = build_request([x509.UniformResourceIdentifier(str(spiffe_id))], key)
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def build_request(
+    names: Sequence[x509.GeneralName], key: PrivateKey
+) -> x509.CertificateSigningRequest:
+    """An empty subject and `names` as the critical subject alternative name."""
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
-        .add_extension(names, critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
         .sign(key, hash_of(certificate_scheme(key.public_key())))
-        .public_bytes(serialization.Encoding.DER)
     )
 
 

@@ -1,4 +1,4 @@
-"""From nothing to a checked certificate: new key, CSR, the CA's answer, the checks."""
+"""From nothing to a checked certificate: key, CSR, the CA's answer, the checks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 from sidecar.ca.base import CertificateAuthority
 from sidecar.core.chain import CertificateChain, verified_chain
 from sidecar.core.csr import build_csr
-from sidecar.core.key_label import KeyLabel
-from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
+from sidecar.core.schemes import SignatureScheme
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.token_key import token_private_key
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused, MeshkeyError
-from sidecar.identity.destruction import Destruction
+from sidecar.identity.keys import KeySource
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
 
@@ -34,49 +33,42 @@ class Enrolled:
 
 
 class Enrolment:
-    """Makes one key pair per `run` and gets it certified for one SPIFFE ID."""
+    """Gets one key per `run` certified for one SPIFFE ID."""
 
     def __init__(
         self,
         spiffe_id: SpiffeId,
-        owner: str,
-        algorithm: KeyAlgorithm,
         lifetime: timedelta,
         trust_bundle: Path,
+        keys: KeySource,
         token: Token,
         executor: TokenExecutor,
         authority: CertificateAuthority,
-        destruction: Destruction,
     ) -> None:
         self._spiffe_id = spiffe_id
-        self._owner = owner
-        self._algorithm = algorithm
         self._lifetime = lifetime
         self._trust_bundle = trust_bundle
+        self._keys = keys
         self._token = token
         self._executor = executor
         self._authority = authority
-        self._destruction = destruction
 
     async def run(self, now: Callable[[], datetime], generation: int) -> Enrolled:
-        """Makes the key of `generation`, which its label says.
+        """Obtains the key of `generation` and a chain for it.
 
         Raises what the token or the authority raise, or `CertificateRefused`.
 
-        After a failure or a cancellation the key of this attempt is destroyed.
+        After a failure or a cancellation the key of this attempt is discarded.
         """
         bundle = self._read_bundle()
-        label = str(KeyLabel("tls", self._owner, generation, str(self._spiffe_id)))
-        generating = asyncio.ensure_future(
-            self._executor.run(lambda: self._token.generate(self._algorithm, label))
-        )
+        obtaining = asyncio.ensure_future(self._keys.obtain(generation))
         try:
             # Shielded: a thread that makes a key cannot be stopped, only waited for.
-            key = await asyncio.shield(generating)
+            key = await asyncio.shield(obtaining)
             schemes = await self._executor.run(lambda: tuple(self._token.schemes(key)))
             chain = await self._certify(key, bundle, now)
         except BaseException:
-            await self._discard(generating)
+            await self._discard(obtaining)
             raise
         return Enrolled(key, schemes, chain, bundle)
 
@@ -96,12 +88,12 @@ class Enrolment:
             now=now(),
         )
 
-    async def _discard(self, generating: asyncio.Future[TokenKey]) -> None:
+    async def _discard(self, obtaining: asyncio.Future[TokenKey]) -> None:
         try:
-            key = await generating
+            key = await obtaining
         except MeshkeyError:
-            return  # no key was made
-        await self._destruction.destroy(key.id)
+            return  # there is no key
+        await self._keys.discard(key)
 
     def _read_bundle(self) -> TrustBundle:
         # Read anew each time, and never taken from the CA's answer: a root is trusted

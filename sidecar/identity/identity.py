@@ -28,7 +28,9 @@ _TICK = 5.0
 
 
 class Identity:
-    """Renews key and certificate at half their lifetime and publishes each new pair.
+    """Renews its certificate at half its lifetime and publishes each new pair.
+
+    Each has a new key, unless one is given.
 
     A failed renewal is retried with back-off and never takes the valid pair away. A key that
     the token has lost is replaced at once, and with the same back-off if that goes on.
@@ -91,7 +93,7 @@ class Identity:
                 await asyncio.sleep(delay)
 
     async def renew(self) -> int:
-        """Makes a new key, gets it certified, publishes it; returns its generation.
+        """Gets a new certificate, for a new key unless one is given; returns its generation.
 
         Raises:
             MeshkeyError: what went wrong; the identity in use stays.
@@ -146,6 +148,7 @@ class Identity:
             generation=self.store.generation + 1,
             spiffe_id=self.spiffe_id,
             key_id=enrolled.key.id,
+            key_origin=enrolled.key.origin,
             schemes=enrolled.schemes,
             chain=enrolled.chain,
             bundles=(enrolled.bundle,),
@@ -166,11 +169,13 @@ class Identity:
             spiffe_id=str(self.spiffe_id),
             generation=snapshot.generation,
             key_id=str(snapshot.key_id),
+            key_origin=snapshot.key_origin.value,
             serial=snapshot.chain.serial,
             not_after=snapshot.chain.not_after.isoformat(),
         )
         if previous:
             self._lost.intersection_update({previous.key_id})
+        if previous and previous.key_id != snapshot.key_id:
             self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
         return snapshot.generation
 

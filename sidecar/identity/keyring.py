@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from sidecar.identity.destruction import Destruction
+from sidecar.identity.keys import Destroys
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.identity.store import SnapshotStore
 from sidecar.token.base import KeyId
@@ -29,7 +29,7 @@ class Keyring:
 
     def __init__(
         self,
-        destruction: Destruction,
+        destruction: Destroys,
         store: SnapshotStore,
         now: Callable[[], datetime],
         handshake_timeout: timedelta = HANDSHAKE_TIMEOUT,

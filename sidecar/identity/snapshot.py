@@ -10,7 +10,7 @@ from sidecar.core.chain import CertificateChain
 from sidecar.core.schemes import SignatureScheme
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
-from sidecar.token.base import KeyId
+from sidecar.token.base import KeyId, Origin
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Snapshot:
     generation: int
     spiffe_id: SpiffeId
     key_id: KeyId
+    key_origin: Origin
     schemes: tuple[SignatureScheme, ...]
     chain: CertificateChain
     bundles: tuple[TrustBundle, ...]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from sidecar.core.private_key import PrivateKey
 from sidecar.core.public_key import PublicKey
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.token.report import TokenReport
@@ -48,6 +49,23 @@ class TokenKey:
     label: str
     public_key: PublicKey
     origin: Origin
+
+
+class ImportWay(Enum):
+    """How a key from outside got into the token."""
+
+    # Encrypted for the token, which decrypted it inside.
+    WRAPPED = "wrapped"
+    # As it is, through the module's interface: the token unwraps no such keys.
+    CREATED = "created"
+
+
+@dataclass(frozen=True)
+class ImportedKey:
+    """A key that is in the token now."""
+
+    key: TokenKey
+    way: ImportWay
 
 
 class Token(Protocol):
@@ -121,4 +139,21 @@ class Token(Protocol):
 
     def close(self) -> None:
         """Logs out. The token cannot be used afterwards."""
+        ...
+
+
+class Imports(Protocol):
+    """A token that takes keys from outside, too."""
+
+    def import_key(self, private_key: PrivateKey, label: str) -> ImportedKey:
+        """Brings a key into the token, where it stays and signs and does nothing else. Blocks.
+
+        The token was seen to sign with it. After a failure nothing of it is left there.
+
+        Raises:
+            KeyUnsuitable: the key could leave the token again.
+            MechanismMissing: the token takes or uses no such keys.
+            TokenFull: there is no room for another key.
+            TokenUnavailable: the token cannot be used now.
+        """
         ...

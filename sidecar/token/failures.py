@@ -62,6 +62,8 @@ _MISSING = (
     pkcs11.RandomNoRNG,
     pkcs11.RandomSeedNotSupported,
 )
+# The token answered, and the answer is no.
+REFUSALS = (*_ANSWERS, *_MISSING)
 # One session, or what was found through it: a new session may help.
 _SESSION = (
     pkcs11.KeyHandleInvalid,
@@ -135,7 +137,10 @@ def _answer(
     if isinstance(error, pkcs11.DeviceMemory):
         return TokenFull(f"token {token!r} is full: {doing} failed; destroy keys: meshkey keys")
     if isinstance(error, _MISSING) or code == _CURVE_NOT_SUPPORTED:
-        return MechanismMissing(f"token {token!r} cannot do that: {doing} gave {what}")
+        return MechanismMissing(
+            f"token {token!r} cannot do that: {doing} gave {what}; "
+            "use another kind of key, or another token"
+        )
     if isinstance(error, _ANSWERS) or code in _ANSWER_CODES or _BUFFER_TOO_SMALL in what:
         return TokenError(f"token {token!r} refused {doing}: {what}")
     if isinstance(error, pkcs11.PinLocked):

@@ -43,7 +43,7 @@ _CURVES = {
     KeyAlgorithm.EC_P521: "secp521r1",
 }
 # PrintableString "edwards25519": what tokens of PKCS#11 2.40 know the curve by.
-_EDWARDS25519 = bytes.fromhex("130c656477617264733235353139")
+EDWARDS25519 = bytes.fromhex("130c656477617264733235353139")
 
 Templates = tuple[dict[Attribute, bool | None], dict[Attribute, bool | None]]
 
@@ -87,7 +87,7 @@ def make_key_pair(
     if bits := algorithm.rsa_bits:
         made = session.generate_keypair(KeyType.RSA, bits, **options)
         return made[0], made[1]
-    kind, parameters = KeyType.EC_EDWARDS, _EDWARDS25519
+    kind, parameters = KeyType.EC_EDWARDS, EDWARDS25519
     if curve := _CURVES.get(algorithm):
         kind, parameters = KeyType.EC, encode_named_curve_parameters(curve)
     domain = session.create_domain_parameters(kind, {Attribute.EC_PARAMS: parameters}, local=True)

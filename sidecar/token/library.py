@@ -171,7 +171,7 @@ class Library:
         there = _listed(selector, [description for description, _ in tokens])
         raise TokenUnavailable(
             f"module {self._module} has {len(found)} tokens {selector}, one is needed; "
-            f"it has: {there or 'none'}"
+            f"it has: {there or 'none'}; set token.label or token.uri"
         )
 
     def _start_shared(self) -> None:
@@ -211,10 +211,12 @@ def _function_list(module: Path) -> _FunctionList:
     try:
         entry = ctypes.CDLL(str(module)).C_GetFunctionList
     except OSError as error:
-        raise ConfigurationError(f"PKCS#11 module {module} cannot be loaded: {error}") from error
+        raise ConfigurationError(
+            f"PKCS#11 module {module} cannot be loaded: {error}; set token.module"
+        ) from error
     except AttributeError:
         raise ConfigurationError(
-            f"{module} is not a PKCS#11 module: no C_GetFunctionList"
+            f"{module} is not a PKCS#11 module (no C_GetFunctionList); set token.module"
         ) from None
     functions = ctypes.POINTER(_FunctionList)()
     code = entry(ctypes.byref(functions))

@@ -6,7 +6,7 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import structlog
 from cryptography.exceptions import InvalidSignature
 from pkcs11 import Attribute, ObjectClass
 
+from sidecar.core.private_key import PrivateKey
 from sidecar.core.public_key import PublicKey, algorithm_of, verify
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.core.token_selector import TokenSelector
@@ -28,9 +29,10 @@ from sidecar.errors import (
     TokenError,
     TokenUnavailable,
 )
-from sidecar.token.base import Assurance, KeyId, TokenKey
+from sidecar.token.base import Assurance, ImportedKey, ImportWay, KeyId, TokenKey
 from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attributes
 from sidecar.token.failures import out_of_memory
+from sidecar.token.importing import Attempt
 from sidecar.token.keypair import (
     generation_mechanism,
     key_id_of,
@@ -46,7 +48,7 @@ from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import public_key_of, require_public_key
 from sidecar.token.report import TokenReport
-from sidecar.token.search import find
+from sidecar.token.search import all_of, destroy_all, find, first_of
 from sidecar.token.sessions import Sessions, ThreadState
 
 log = structlog.get_logger(__name__)
@@ -136,6 +138,34 @@ class Pkcs11Token:
             f"making a key of {algorithm.value}",
             lambda state: self._generate(state, algorithm, key_id, fitting),
         )
+
+    def import_key(self, private_key: PrivateKey, label: str) -> ImportedKey:
+        algorithm = algorithm_of(private_key.public_key())
+        assert algorithm is not None
+        self._require_use(algorithm)
+        fitting = _cut(label, self._profile.longest_label)
+        unwrapping = {m.name for m in self._report.mechanisms if "UNWRAP" in m.flags}
+        attempt = Attempt(
+            private_key,
+            fitting,
+            self._profile,
+            unwrapping,
+            session_objects=self._report.session_objects,
+        )
+        try:
+            imported = self._sessions.use(
+                f"importing a key of {algorithm.value}",
+                lambda state: self._import(state, attempt, fitting),
+            )
+            best = self.schemes(imported.key)[0]
+            self._try_way(attempt.key_id, self._ways[best])
+        except BaseException:
+            self._clear(attempt)
+            raise
+        plain = imported.way is ImportWay.CREATED
+        level = log.warning if plain else log.info
+        level("key imported", key_id=str(attempt.key_id), way=imported.way.value)
+        return imported
 
     def keys(self) -> list[TokenKey]:
         keys = self._sessions.use("listing keys", self._list)
@@ -248,7 +278,7 @@ class Pkcs11Token:
         self, state: ThreadState, algorithm: KeyAlgorithm, key_id: KeyId, label: str
     ) -> TokenKey:
         with self._objects:
-            _destroy_all(state, key_id)
+            destroy_all(state.session, key_id)
             public, private = self._make(state.session, algorithm, key_id, label)
             try:
                 require_born(private)
@@ -261,6 +291,35 @@ class Pkcs11Token:
                 raise
         self._public_keys[key_id] = public_key
         return TokenKey(key_id, label, public_key, origin_of(private))
+
+    def _require_use(self, algorithm: KeyAlgorithm) -> None:
+        there = {m.name for m in self._report.mechanisms}
+        if not any(way.mechanism.name in there for s in algorithm.schemes for way in ways(s)):
+            raise MechanismMissing(
+                f"token {self._label!r} signs with no scheme of {algorithm.value}; "
+                "import a key of another kind, or use another token"
+            )
+
+    def _import(self, state: ThreadState, attempt: Attempt, label: str) -> ImportedKey:
+        with self._objects:
+            made = attempt.run(state.session)
+            public_key = require_public_key(made.public)
+            origin = origin_of(made.private)
+        self._public_keys[attempt.key_id] = public_key
+        return ImportedKey(TokenKey(attempt.key_id, label, public_key, origin), made.way)
+
+    def _clear(self, attempt: Attempt) -> None:
+        def clear(state: ThreadState) -> None:
+            state.private_keys.pop(attempt.key_id, None)
+            with self._objects:
+                attempt.clear(state.session)
+
+        self._public_keys.pop(attempt.key_id, None)
+        try:
+            self._sessions.use("clearing away a failed import", clear)
+        except MeshkeyError as error:
+            # What failed before it is what the user must hear of.
+            log.error("failed import not cleared", key_id=str(attempt.key_id), error=str(error))
 
     def _make(
         self, session: pkcs11.Session, algorithm: KeyAlgorithm, key_id: KeyId, label: str
@@ -333,8 +392,8 @@ class Pkcs11Token:
 
     def _find(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
         with self._objects:
-            private = _first(state, ObjectClass.PRIVATE_KEY, key_id)
-            public = _first(state, ObjectClass.PUBLIC_KEY, key_id)
+            private = first_of(state.session, ObjectClass.PRIVATE_KEY, key_id)
+            public = first_of(state.session, ObjectClass.PUBLIC_KEY, key_id)
             if private is None:
                 self._require_presence(state)
         if private is None:
@@ -352,11 +411,12 @@ class Pkcs11Token:
     def _list(self, state: ThreadState) -> list[TokenKey]:
         with self._objects:
             publics = {
-                key_id_of(key): public_key_of(key) for key in _all(state, ObjectClass.PUBLIC_KEY)
+                key_id_of(key): public_key_of(key)
+                for key in all_of(state.session, ObjectClass.PUBLIC_KEY)
             }
             privates = [
                 (key_id_of(key), key.label, origin_of(key))
-                for key in _all(state, ObjectClass.PRIVATE_KEY)
+                for key in all_of(state.session, ObjectClass.PRIVATE_KEY)
             ]
             self._require_presence(state)
         return [
@@ -368,7 +428,7 @@ class Pkcs11Token:
     def _destroy(self, state: ThreadState, key_id: KeyId) -> None:
         state.private_keys.pop(key_id, None)
         with self._objects:
-            _destroy_all(state, key_id)
+            destroy_all(state.session, key_id)
             self._require_presence(state)
             left = find(state.session, {Attribute.ID: key_id.value})
         if left:
@@ -389,19 +449,3 @@ def _no_such_key(key_id: KeyId) -> NoSuchKey:
 def _cut(label: str, longest: int) -> str:
     """`label` in at most so many bytes of UTF-8."""
     return label.encode()[:longest].decode(errors="ignore")
-
-
-def _all(state: ThreadState, kind: ObjectClass) -> Iterator[pkcs11.PublicKey | pkcs11.PrivateKey]:
-    return iter(find(state.session, {Attribute.CLASS: kind}))
-
-
-def _first(
-    state: ThreadState, kind: ObjectClass, key_id: KeyId
-) -> pkcs11.PublicKey | pkcs11.PrivateKey | None:
-    template = {Attribute.CLASS: kind, Attribute.ID: key_id.value}
-    return next(iter(find(state.session, template)), None)
-
-
-def _destroy_all(state: ThreadState, key_id: KeyId) -> None:
-    for found in find(state.session, {Attribute.ID: key_id.value}):
-        found.destroy()

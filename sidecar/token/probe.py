@@ -47,7 +47,7 @@ def look_at(
         protected_authentication_path=bool(token.flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH),
         session_limit=limit,
         concurrency=_concurrency(profile, limit),
-        session_objects=_keeps_session_objects(session, profile),
+        session_objects=profile.session_objects and _keeps_session_objects(session, profile),
         mechanisms=mechanisms,
     )
 

@@ -31,6 +31,8 @@ class TokenProfile:
     trusts_hardware_flag: bool = True
     # Listed, and not to be had for keys like ours.
     unusable: frozenset[Mechanism] = frozenset()
+    # Off where they are not to be relied on; otherwise they are tried.
+    session_objects: bool = True
     # The most threads that it serves at once; None: as many as it has sessions.
     concurrency: int | None = None
     # The longest CKA_LABEL, in bytes.

@@ -7,7 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute, _pkcs11
+from pkcs11 import Attribute, ObjectClass, _pkcs11
+
+from sidecar.token.base import KeyId
 
 _BATCH = 10
 
@@ -28,3 +30,24 @@ def find(session: pkcs11.Session, template: Mapping[Attribute, Any]) -> list[Any
     """All objects of which `template` is true. Blocks."""
     with _Search(session, dict(template), _BATCH) as search:
         return [found for batch in search for found in batch]
+
+
+def all_of(
+    session: pkcs11.Session, kind: ObjectClass
+) -> list[pkcs11.PublicKey | pkcs11.PrivateKey]:
+    """Every object of a class."""
+    return find(session, {Attribute.CLASS: kind})
+
+
+def first_of(
+    session: pkcs11.Session, kind: ObjectClass, key_id: KeyId
+) -> pkcs11.PublicKey | pkcs11.PrivateKey | None:
+    """One half of a key pair, if it is there."""
+    template = {Attribute.CLASS: kind, Attribute.ID: key_id.value}
+    return next(iter(find(session, template)), None)
+
+
+def destroy_all(session: pkcs11.Session, key_id: KeyId) -> None:
+    """Destroys every object with that identifier."""
+    for found in find(session, {Attribute.ID: key_id.value}):
+        found.destroy()

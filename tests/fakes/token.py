@@ -6,18 +6,16 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from sidecar.core.private_key import PrivateKey
 from sidecar.core.public_key import algorithm_of, hash_of, rsa_padding
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import KeyChanged, MechanismMissing, NoSuchKey, TokenFull, TokenUnavailable
-from sidecar.token.base import Assurance, KeyId, Origin, TokenKey
+from sidecar.token.base import Assurance, ImportedKey, ImportWay, KeyId, Origin, TokenKey
 from sidecar.token.report import TokenReport
 from tests.fixtures.waiting import BOUND_S
-
-PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 _MAKE: dict[KeyAlgorithm, Callable[[], PrivateKey]] = {
     KeyAlgorithm.EC_P256: lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -31,11 +29,13 @@ _MAKE: dict[KeyAlgorithm, Callable[[], PrivateKey]] = {
 
 
 class FakeToken:
-    """`Token`; as strict as the real one, and stricter: it refuses to block an event loop."""
+    """`Token`, `Imports`; stricter than the real one: it refuses to block an event loop."""
 
     def __init__(self, label: str = "fake") -> None:
         self._label = label
         self._keys: dict[KeyId, tuple[str, PrivateKey]] = {}
+        # Where a key has been, if it was not made here.
+        self.origins: dict[KeyId, Origin] = {}
         self._lock = threading.Lock()
         self._held: dict[KeyId, threading.Event] = {}
         self._changed: set[KeyId] = set()
@@ -113,11 +113,22 @@ class FakeToken:
             self._keys[key_id] = (label, key)
         return TokenKey(key_id, label, key.public_key(), Origin.BORN)
 
+    def import_key(self, private_key: PrivateKey, label: str) -> ImportedKey:
+        self._enter()
+        if len(self._keys) >= self.room:
+            raise TokenFull(f"token {self._label!r} is full")
+        key_id = KeyId(secrets.token_bytes(16))
+        with self._lock:
+            self._keys[key_id] = (label, private_key)
+            self.origins[key_id] = Origin.IMPORTED
+        key = TokenKey(key_id, label, private_key.public_key(), Origin.IMPORTED)
+        return ImportedKey(key, ImportWay.WRAPPED)
+
     def keys(self) -> list[TokenKey]:
         self._enter()
         with self._lock:
             return [
-                TokenKey(key_id, label, key.public_key(), Origin.BORN)
+                TokenKey(key_id, label, key.public_key(), self.origins.get(key_id, Origin.BORN))
                 for key_id, (label, key) in self._keys.items()
             ]
 

@@ -34,7 +34,7 @@ def _default(item: Field[Any]) -> str:
         case KeyAlgorithm() as algorithm:
             return f"`{algorithm.value}`"
         case value:
-            return f"`{value}`"
+            return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from sidecar import __version__, app
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.admin.client import AdminClient, CommandFailed
-from sidecar.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_LOGIN_REFUSED, commands
+from sidecar.cli import commands
 from sidecar.config.settings import Mode, Settings, TokenSettings
 from sidecar.errors import (
     ConfigurationError,
@@ -22,6 +22,7 @@ from sidecar.errors import (
     StartFailed,
     TokenUnavailable,
 )
+from sidecar.exits import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_LOGIN_REFUSED
 from tests.fakes.token import FakeToken
 from tests.fixtures.requests import ALGORITHM
 

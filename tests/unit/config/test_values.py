@@ -131,3 +131,27 @@ def test_whatever_toml_holds_is_parsed_or_is_a_value_error(
         parse(value)
     except ValueError:
         return
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(True, True), (False, False), ("true", True), ("false", False)]
+)
+def test_a_switch_is_true_or_false(given: Any, expected: bool) -> None:
+    assert values.switch(given) is expected
+
+
+@pytest.mark.parametrize("wrong", ["", "yes", "True", 1, 0, None, [], {}])
+def test_other_switches_are_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="true or false"):
+        values.switch(wrong)
+
+
+def test_a_key_id_is_hexadecimal_or_left_out() -> None:
+    assert values.key_id("0a1F") == b"\x0a\x1f"
+    assert values.key_id("") is None
+
+
+@pytest.mark.parametrize("wrong", ["0", "xy", "ä", 12, None, ["0a"]])
+def test_other_key_ids_are_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="in hexadecimal"):
+        values.key_id(wrong)

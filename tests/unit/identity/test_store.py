@@ -11,7 +11,7 @@ from sidecar.core.chain import CertificateChain
 from sidecar.core.schemes import SignatureScheme
 from sidecar.identity.snapshot import Snapshot
 from sidecar.identity.store import SnapshotStore, Subscription
-from sidecar.token.base import KeyId
+from sidecar.token.base import KeyId, Origin
 from tests.fixtures.clock import START
 from tests.fixtures.enrolment import SPIFFE_ID
 from tests.fixtures.waiting import settle
@@ -21,7 +21,7 @@ def snapshot(generation: int) -> Snapshot:
     chain = CertificateChain((b"leaf",), "1", START, START + timedelta(minutes=20))
     schemes = (SignatureScheme.ECDSA_SECP256R1_SHA256,)
     key_id = KeyId(bytes([generation]))
-    return Snapshot(generation, SPIFFE_ID, key_id, schemes, chain, (), START)
+    return Snapshot(generation, SPIFFE_ID, key_id, Origin.BORN, schemes, chain, (), START)
 
 
 @pytest.fixture

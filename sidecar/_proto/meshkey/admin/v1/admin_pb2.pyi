@@ -35,7 +35,7 @@ class TokenStatus(_message.Message):
     def __init__(self, label: _Optional[str] = ..., assurance: _Optional[str] = ..., signatures: _Optional[int] = ...) -> None: ...
 
 class IdentityStatus(_message.Message):
-    __slots__ = ("name", "spiffe_id", "key_id", "generation", "serial", "not_before", "not_after", "next_renewal", "last_error", "subscribers")
+    __slots__ = ("name", "spiffe_id", "key_id", "generation", "serial", "not_before", "not_after", "next_renewal", "last_error", "subscribers", "key_origin")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class IdentityStatus(_message.Message):
     NEXT_RENEWAL_FIELD_NUMBER: _ClassVar[int]
     LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBERS_FIELD_NUMBER: _ClassVar[int]
+    KEY_ORIGIN_FIELD_NUMBER: _ClassVar[int]
     name: str
     spiffe_id: str
     key_id: bytes
@@ -56,7 +57,8 @@ class IdentityStatus(_message.Message):
     next_renewal: int
     last_error: str
     subscribers: _containers.RepeatedCompositeFieldContainer[SubscriberStatus]
-    def __init__(self, name: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., key_id: _Optional[bytes] = ..., generation: _Optional[int] = ..., serial: _Optional[str] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., next_renewal: _Optional[int] = ..., last_error: _Optional[str] = ..., subscribers: _Optional[_Iterable[_Union[SubscriberStatus, _Mapping]]] = ...) -> None: ...
+    key_origin: str
+    def __init__(self, name: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., key_id: _Optional[bytes] = ..., generation: _Optional[int] = ..., serial: _Optional[str] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., next_renewal: _Optional[int] = ..., last_error: _Optional[str] = ..., subscribers: _Optional[_Iterable[_Union[SubscriberStatus, _Mapping]]] = ..., key_origin: _Optional[str] = ...) -> None: ...
 
 class SubscriberStatus(_message.Message):
     __slots__ = ("acked_generation", "error")

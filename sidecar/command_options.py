@@ -1,0 +1,49 @@
+"""Options that several commands have, and the settings that they lead to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import click
+
+from sidecar.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidecar.config.settings import Settings
+
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    envvar="MESHKEY_CONFIG",
+    default=Path("/etc/meshkey/meshkey.toml"),
+    show_default=True,
+    help="The configuration file [MESHKEY_CONFIG].",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def settings_of(config: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Settings:
+    """For commands that read the PIN: they keep their memory to themselves from here on."""
+    from sidecar import telemetry
+    from sidecar.config.load import load
+    from sidecar.hardening import protect_memory
+
+    protect_memory()
+    settings = load(config, {**os.environ, **overrides})
+    telemetry.configure_logging(settings.log.format, settings.log.level)
+    return settings
+
+
+def admin_socket_of(config: Path) -> Path:
+    """Where the process with that configuration can be asked."""
+    from sidecar.config.load import load
+
+    admin = load(config, os.environ).admin
+    if admin is None:
+        raise ConfigurationError(f"{config} has no section [admin]: its process cannot be asked")
+    return admin.socket

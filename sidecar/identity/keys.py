@@ -1,0 +1,113 @@
+"""Where an identity's keys come from, and what becomes of them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sidecar.core.key_label import KeyLabel
+from sidecar.core.schemes import KeyAlgorithm
+from sidecar.core.spiffe import SpiffeId
+from sidecar.errors import ConfigurationError, KeyUnsuitable, NoSuchKey
+from sidecar.identity.destruction import Destruction
+from sidecar.token.base import KeyId, Origin, Token, TokenKey
+from sidecar.token.executor import TokenExecutor
+
+
+class Destroys(Protocol):
+    """Whoever ends the life of keys that are not needed any more."""
+
+    async def destroy(self, *key_ids: KeyId) -> None:
+        """Never raises for a token that fails."""
+        ...
+
+
+class KeySource(Protocol):
+    """Gives a key for each certificate."""
+
+    async def obtain(self, generation: int) -> TokenKey:
+        """A key on the token. Once begun it must be awaited: making a key cannot be stopped."""
+        ...
+
+    async def discard(self, key: TokenKey) -> None:
+        """Takes back a key that got no certificate."""
+        ...
+
+
+class MadeKeys:
+    """Makes a new key for each certificate, whose label says whose it is."""
+
+    def __init__(
+        self,
+        algorithm: KeyAlgorithm,
+        owner: str,
+        spiffe_id: SpiffeId,
+        token: Token,
+        executor: TokenExecutor,
+        destruction: Destruction,
+    ) -> None:
+        self._algorithm = algorithm
+        self._owner = owner
+        self._spiffe_id = spiffe_id
+        self._token = token
+        self._executor = executor
+        self._destruction = destruction
+
+    async def obtain(self, generation: int) -> TokenKey:
+        """Raises what `Token.generate` raises."""
+        label = str(KeyLabel("tls", self._owner, generation, str(self._spiffe_id)))
+        return await self._executor.run(lambda: self._token.generate(self._algorithm, label))
+
+    async def discard(self, key: TokenKey) -> None:
+        await self._destruction.destroy(key.id)
+
+
+class GivenKey:
+    """One key that somebody put on the token: for every certificate, and never destroyed."""
+
+    def __init__(
+        self, key_id: KeyId, token: Token, executor: TokenExecutor, *, allow_imported: bool
+    ) -> None:
+        self._key_id = key_id
+        self._token = token
+        self._executor = executor
+        self._allow_imported = allow_imported
+
+    async def obtain(self, generation: int) -> TokenKey:  # noqa: ARG002  # always the same key
+        """Looks for it anew each time.
+
+        Raises:
+            NoSuchKey: it is not there.
+            KeyUnsuitable: it could leave the token.
+            ConfigurationError: it was imported, and that is not allowed.
+        """
+        key = await self._executor.run(self._find)
+        if key.origin is Origin.EXPOSED:
+            raise KeyUnsuitable(
+                f"key {key.id} (identity.key_id) could leave token {self._token.label!r}, so no "
+                "identity uses it; leave identity.key_id out, and a key is made in the token"
+            )
+        if key.origin is Origin.IMPORTED and not self._allow_imported:
+            raise ConfigurationError(
+                f"key {key.id} (identity.key_id) was imported, so its value was outside token "
+                f"{self._token.label!r}; if that is as it must be, set identity.allow_imported"
+            )
+        return key
+
+    async def discard(self, key: TokenKey) -> None:
+        """It was there before, and stays."""
+
+    def _find(self) -> TokenKey:
+        for key in self._token.keys():  # noqa: SIM118  # no dictionary
+            if key.id == self._key_id:
+                return key
+        raise NoSuchKey(
+            f"no key {self._key_id} (identity.key_id) on token {self._token.label!r}; "
+            "list its keys with: meshkey keys list"
+        )
+
+
+class Spared:
+    """Instead of a `Destruction`: for keys that are not the sidecar's to destroy."""
+
+    async def destroy(self, *key_ids: KeyId) -> None:
+        """Nothing happens to them."""
