@@ -52,6 +52,10 @@ _FEW = 3
 _TRIAL = b"meshkey: trial of a signature scheme"
 
 
+class _WrongSignature(TokenError):
+    """Of a trial: by another key, or not of the scheme that was tried."""
+
+
 class Pkcs11Token:
     """`Token` over python-pkcs11. One object per module in a process."""
 
@@ -194,14 +198,21 @@ class Pkcs11Token:
         # Here and not by the token: SoftHSM2 2.6 crashes over an RSA mechanism for an EC key.
         algorithm = algorithm_of(public_key)
         fits = algorithm is not None and scheme in algorithm.schemes
-        if fits and (way := self._ways.get(scheme) or self._way(key_id, scheme)):
+        if fits and (way := self._ways.get(scheme) or self._way(key_id, scheme, certified=True)):
             return way
         raise MechanismMissing(
             f"key {key_id} on token {self._label!r} does not sign with {scheme.name}"
         )
 
-    def _way(self, key_id: KeyId, scheme: SignatureScheme) -> Way | None:
-        """The first way whose signature verifies; tried once in the life of this object."""
+    def _way(
+        self, key_id: KeyId, scheme: SignatureScheme, *, certified: bool = False
+    ) -> Way | None:
+        """The first way whose signature verifies; tried once in the life of this object.
+
+        Nobody asks for a scheme that a `certified` key was not seen to sign with: if there are
+        signatures and none verifies, then it is the key that is wrong.
+        """
+        mismatch: TokenError | None = None
         for way in ways(scheme):
             if way.mechanism.name not in {m.name for m in self._report.mechanisms}:
                 continue
@@ -210,10 +221,13 @@ class Pkcs11Token:
             except (KeyChanged, LoginRefused, NoSuchKey, TokenUnavailable):
                 raise  # nothing about the scheme
             except TokenError as error:
+                mismatch = error if isinstance(error, _WrongSignature) else mismatch
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
                 continue
             self._ways[scheme] = way
             return way
+        if mismatch and certified:
+            raise KeyChanged(str(mismatch))
         return None
 
     def _try_way(self, key_id: KeyId, way: Way) -> None:
@@ -289,7 +303,7 @@ class Pkcs11Token:
         try:
             verify(self._public_keys[key_id], way.scheme, signature, message)
         except InvalidSignature:
-            wrong = TokenError if trial else KeyChanged
+            wrong = _WrongSignature if trial else KeyChanged
             raise wrong(
                 f"token {self._label!r} does not sign as key {key_id} with {way.scheme.name}"
             ) from None

@@ -146,7 +146,8 @@ MEANINGS: dict[int, object] = {
     0x80000001: TOKEN,  # defined by a vendor
 }
 # Where memory is short and no key is made, the token has too much to do.
-BUSY_WITHOUT_MEMORY = {"C_SignInit", "C_Sign", "C_FindObjectsInit", "C_OpenSession"}
+BUSY_WITHOUT_MEMORY = {"C_SignInit", "C_Sign", "C_FindObjectsInit"}
+NO_MORE_SESSIONS = {0x31, 0xB1}
 WRONG_PIN = {0xA0, 0xA1, 0xA2, 0xA3, 0xA4}
 
 
@@ -226,6 +227,8 @@ def test_what_follows_from_a_code(world: _World, code: int, function: str) -> No
     expected, call, starts = MEANINGS[code], CALLS[function], world.starts
     if expected is FULL and function in BUSY_WITHOUT_MEMORY:
         expected = BUSY
+    if function == "C_OpenSession" and code in NO_MORE_SESSIONS:
+        expected = "no restart"  # the login's session does
     if (code, function) == (0x150, "C_SignInit"):
         expected = SESSION  # python-pkcs11 does not look, and goes on to C_Sign
     world.shim.rule(f"{function} fail 0x{code:x} times 1")
@@ -310,6 +313,15 @@ def test_what_never_works_ends_and_says_so(shim: Shim, world: _World, code: int)
 
 
 # Many threads
+
+
+def test_threads_without_a_session_of_their_own_take_turns(shim: Shim, world: _World) -> None:
+    world.token._sessions._recover(world.token._sessions._era)
+    shim.rule("C_OpenSession limit 3")
+    with _Crew(world) as crew:
+        for _ in range(20):
+            crew.sign()
+        world.generate()
 
 
 class _Crew:
