@@ -46,6 +46,8 @@ log = structlog.get_logger(__name__)
 
 # How long running calls may take to end after a request to stop.
 _GRACE_S = 1.0
+# How long the token may take to destroy the keys then.
+_DESTRUCTION_S = 3.0
 
 
 async def serve(settings: Settings) -> None:
@@ -140,9 +142,10 @@ class _Parts:
         )
         destruction = Destruction(self._token, self._executor)
         identity = self._identity(settings, owner, destruction, channel)
-        self._stack.push_async_callback(identity.close)
+        self._stack.push_async_callback(_close, identity)
         registry = IdentityRegistry([identity])
-        signatures = Signatures(registry, self._token, self._executor)
+        patience = self._settings.token.patience
+        signatures = Signatures(registry, self._token, self._executor, patience)
         renewing = asyncio.create_task(identity.run())
         self._stack.callback(renewing.cancel)
         orphans = Orphans(
@@ -227,7 +230,7 @@ class _Parts:
             return
         server = unix_server()
         admin_pb2_grpc.add_AdminServicer_to_server(
-            AdminService(registry, counts, self._token), server
+            AdminService(registry, counts, self._token, self._executor), server
         )
         await self._start(server, self._settings.admin.socket, 0o600)
 
@@ -236,6 +239,15 @@ class _Parts:
         await server.start()
         self._stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
+
+
+async def _close(identity: Identity) -> None:
+    try:
+        async with asyncio.timeout(_DESTRUCTION_S):
+            await identity.close()
+    except TimeoutError:
+        # A later start finds them, if it has the same name.
+        log.error("stopping with keys left on the token", identity=identity.name)
 
 
 def _now() -> datetime:

@@ -36,7 +36,7 @@ def identity(world: World) -> Identity:
 @pytest.fixture
 async def client(world: World, identity: Identity) -> AsyncIterator[AdminClient]:
     server = unix_server()
-    service = AdminService(IdentityRegistry([identity]), COUNTS, world.token)
+    service = AdminService(IdentityRegistry([identity]), COUNTS, world.token, world.executor)
     admin_pb2_grpc.add_AdminServicer_to_server(service, server)
     bind(server, world.directory / "admin", 0o600)
     await server.start()
