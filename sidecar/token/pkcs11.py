@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 # SoftHSM2 now and then fails C_Login with CKR_GENERAL_ERROR when processes start together.
 _START_TRIES = 5
 _START_PAUSE_S = 0.2
+# How long a session may use a key before one of its signatures is verified again. SoftHSM2
+# reads a file that somebody has overwritten under the handle that it gave out before.
+_TRUSTED_S = 1.0
 # Signed to see whether a scheme works. No handshake, CSR or certificate looks like this.
 _FEW = 3
 _TRIAL = b"meshkey: trial of a signature scheme"
@@ -286,7 +289,8 @@ class Pkcs11Token:
         self, state: ThreadState, key_id: KeyId, way: Way, message: bytes, *, trial: bool = False
     ) -> bytes:
         key = state.private_keys.get(key_id)
-        known = key is not None
+        now = time.monotonic()
+        known = key is not None and now - state.verified[key_id] < _TRUSTED_S
         if key is None:
             key = self._find(state, key_id)
         raw = key.sign(
@@ -298,16 +302,18 @@ class Pkcs11Token:
         signature = way.encode(raw)
         if known and not trial:
             return signature
-        # Once for each key and session, before anyone sees the signature: after whatever
-        # happened to the token, what is found under a name need not be what was there.
+        # For each key and session, before anyone sees the first signature and then now and
+        # again: what is found under a name need not be what was there.
         try:
             verify(self._public_keys[key_id], way.scheme, signature, message)
         except InvalidSignature:
+            state.private_keys.pop(key_id, None)
             wrong = _WrongSignature if trial else KeyChanged
             raise wrong(
                 f"token {self._label!r} does not sign as key {key_id} with {way.scheme.name}"
             ) from None
         state.private_keys[key_id] = key
+        state.verified[key_id] = now
         return signature
 
     def _find(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:

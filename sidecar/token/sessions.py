@@ -39,6 +39,8 @@ class ThreadState:
     session: pkcs11.Session
     # Found through this session, and seen to belong to the expected public key.
     private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
+    # When a signature with it was verified last, by `time.monotonic`.
+    verified: dict[KeyId, float] = field(default_factory=dict)
 
 
 class Sessions:

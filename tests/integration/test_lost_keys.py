@@ -15,7 +15,7 @@ from sidecar.token.base import TokenKey
 from sidecar.token.pkcs11 import Pkcs11Token
 from tests.conftest import MODULE
 from tests.fixtures.requests import ALGORITHM, SCHEME
-from tests.fixtures.stores import away, empty_again, put_another_key
+from tests.fixtures.stores import away, empty_again, overwrite_key, put_another_key
 
 
 def _signs(token: Pkcs11Token, key: TokenKey) -> None:
@@ -58,6 +58,20 @@ def test_no_signature_is_made_with_another_key_under_the_same_name(
             with pytest.raises(KeyChanged):
                 softhsm_token.sign(key.id, SCHEME, b"m")
     _signs(softhsm_token, key)
+
+
+def test_a_key_that_is_overwritten_while_it_is_in_use_is_noticed(
+    softhsm: SoftHsmStore, softhsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = softhsm_token.generate(ALGORITHM, "web")
+    for _ in range(3):
+        _signs(softhsm_token, key)
+    overwrite_key(MODULE, softhsm, "mesh", key.id)
+    # At the latest when its time is up.
+    monkeypatch.setattr("sidecar.token.pkcs11._TRUSTED_S", 0.0)
+    for _ in range(3):
+        with pytest.raises(KeyChanged):
+            softhsm_token.sign(key.id, SCHEME, b"m")
 
 
 def test_a_logout_by_somebody_else_is_no_loss_of_keys(softhsm_token: Pkcs11Token) -> None:

@@ -69,6 +69,7 @@ async def test_a_status_holds_everything(
         status = await asyncio.to_thread(client.status)
     assert (status.signed, status.refused, status.told_to_retry) == (5, 2, 1)
     assert (status.token.label, status.token.assurance) == ("fake", "software")
+    assert status.token.hung == 0
     assert status.token.signatures == world.token.signatures == 1
     (shown,) = status.identities
     snapshot = identity.store.current
