@@ -7,6 +7,7 @@ whatever is tried a second time works, and an error proves that nothing was.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -322,6 +323,27 @@ def test_threads_without_a_session_of_their_own_take_turns(shim: Shim, world: _W
         for _ in range(20):
             crew.sign()
         world.generate()
+
+
+def test_nobody_uses_a_session_while_another_thread_does(shim: Shim, world: _World) -> None:
+    world.token._sessions._recover(world.token._sessions._era)
+    shim.rule("C_OpenSession limit 1")
+    inside: list[object] = []
+    most = 0
+
+    def look(state: object) -> None:
+        nonlocal most
+        inside.append(state)
+        for _ in range(50):
+            most = max(most, len(inside))
+            time.sleep(0)
+        inside.remove(state)
+
+    with ThreadPoolExecutor(8) as threads:
+        using = [threads.submit(world.token._sessions.use, "a test", look) for _ in range(8)]
+    for use in using:
+        use.result()
+    assert most == 1
 
 
 class _Crew:

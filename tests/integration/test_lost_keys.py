@@ -47,15 +47,15 @@ def test_no_signature_is_made_with_another_key_under_the_same_name(
     key = softhsm_token.generate(ALGORITHM, "web")
     if used:
         _signs(softhsm_token, key)
-    point = b""
+    point, why = b"", "holds another key under"
     if public_half == "the same public half":
         raw = key.public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        point = bytes([4, len(raw)]) + raw
+        point, why = bytes([4, len(raw)]) + raw, "does not sign as key"
     with away(softhsm):
         empty_again(softhsm, "mesh")
         put_another_key(MODULE, softhsm, "mesh", key.id, point)
         for _ in range(3):
-            with pytest.raises(KeyChanged):
+            with pytest.raises(KeyChanged, match=why):
                 softhsm_token.sign(key.id, SCHEME, b"m")
     _signs(softhsm_token, key)
 
