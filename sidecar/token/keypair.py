@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute, KeyType
+from pkcs11 import Attribute, KeyType, Mechanism
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import KeyUnsuitable
 from sidecar.token.base import KeyId, Origin
 from sidecar.token.profiles import TokenProfile
+from sidecar.token.report import TokenReport
 
 # A key of ours signs and does nothing else; it was made here and stays here.
 _PUBLIC = {
@@ -56,6 +57,15 @@ def templates(profile: TokenProfile) -> Templates:
     return {**_PUBLIC, **profile.public_template}, {**_PRIVATE, **profile.private_template}
 
 
+def generation_mechanism(algorithm: KeyAlgorithm) -> Mechanism:
+    """What `make_key_pair` makes such a key with."""
+    if algorithm.rsa_bits:
+        return Mechanism.RSA_PKCS_KEY_PAIR_GEN
+    if algorithm is KeyAlgorithm.ED25519:
+        return Mechanism.EC_EDWARDS_KEY_PAIR_GEN
+    return Mechanism.EC_KEY_PAIR_GEN
+
+
 def make_key_pair(
     session: pkcs11.Session,
     algorithm: KeyAlgorithm,
@@ -84,6 +94,14 @@ def make_key_pair(
     domain = session.create_domain_parameters(kind, {Attribute.EC_PARAMS: parameters}, local=True)
     made = domain.generate_keypair(**options)
     return made[0], made[1]
+
+
+def is_out_of_range(report: TokenReport, algorithm: KeyAlgorithm) -> bool:
+    """Whether the token said that it makes no keys of that size."""
+    name = generation_mechanism(algorithm).name
+    # Some count in bytes, some say 0 for no limit.
+    bits = algorithm.rsa_bits or 0
+    return any(1024 <= m.largest < bits for m in report.mechanisms if m.name == name)
 
 
 def require_born(key: pkcs11.PrivateKey) -> None:

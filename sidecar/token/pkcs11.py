@@ -6,15 +6,16 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pkcs11
 import structlog
 from cryptography.exceptions import InvalidSignature
-from pkcs11 import Attribute, ObjectClass
+from pkcs11 import ObjectClass
 
+from sidecar.core.key_label import cut
 from sidecar.core.public_key import PublicKey, algorithm_of, verify
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.core.token_selector import TokenSelector
@@ -29,9 +30,17 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.token.base import Assurance, KeyId, TokenKey
-from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attribute
+from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attributes
 from sidecar.token.failures import out_of_memory
-from sidecar.token.keypair import key_id_of, make_key_pair, origin_of, require_born, templates
+from sidecar.token.keypair import (
+    generation_mechanism,
+    is_out_of_range,
+    key_id_of,
+    make_key_pair,
+    origin_of,
+    require_born,
+    templates,
+)
 from sidecar.token.library import Library
 from sidecar.token.login import Login
 from sidecar.token.mechanisms import LONGEST_SIGNATURE, Way, ways
@@ -39,7 +48,7 @@ from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import public_key_of, require_public_key
 from sidecar.token.report import TokenReport
-from sidecar.token.search import find
+from sidecar.token.search import destroy_halves, find_half, find_halves, find_kind
 from sidecar.token.sessions import Sessions, ThreadState
 
 log = structlog.get_logger(__name__)
@@ -131,7 +140,7 @@ class Pkcs11Token:
     def generate(self, algorithm: KeyAlgorithm, label: str) -> TokenKey:
         # Chosen here, so that a try that was cut off can be cleared away by its name.
         key_id = KeyId(secrets.token_bytes(16))
-        fitting = _cut(label, self._profile.longest_label)
+        fitting = cut(label, self._profile.longest_label)
         return self._sessions.use(
             f"making a key of {algorithm.value}",
             lambda state: self._generate(state, algorithm, key_id, fitting),
@@ -150,8 +159,10 @@ class Pkcs11Token:
             self._public_keys.setdefault(key.id, key.public_key)
             seen = tuple(s for s in algorithm.schemes if self._way(key.id, s))
             if not seen:
+                tried = {w.mechanism.name: None for s in algorithm.schemes for w in ways(s)}
                 raise MechanismMissing(
-                    f"token {self._label!r} signs with no scheme of {algorithm.value}; "
+                    f"token {self._label!r} signs with no scheme of {algorithm.value}: CKM_"
+                    f"{', CKM_'.join(tried)} are missing or do not work; "
                     "see what it can do: meshkey token probe"
                 )
             self._seen[algorithm] = seen
@@ -216,13 +227,20 @@ class Pkcs11Token:
         signatures and none verifies, then it is the key that is wrong.
         """
         mismatch: TokenError | None = None
+        listed = {m.name for m in self._report.mechanisms}
         for way in ways(scheme):
-            if way.mechanism.name not in {m.name for m in self._report.mechanisms}:
+            if way.mechanism.name not in listed or way.mechanism in self._profile.unusable:
                 continue
             try:
                 self._try_way(key_id, way)
-            except (KeyChanged, LoginRefused, NoSuchKey, TokenUnavailable):
+            except (KeyChanged, LoginRefused, NoSuchKey):
                 raise  # nothing about the scheme
+            except TokenUnavailable as error:
+                # CKR_GENERAL_ERROR says that the token is lost, or that this does not work.
+                # Raises where it is lost.
+                self._key(key_id)
+                log.debug("scheme not usable", scheme=scheme.name, error=str(error))
+                continue
             except TokenError as error:
                 mismatch = error if isinstance(error, _WrongSignature) else mismatch
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
@@ -249,7 +267,7 @@ class Pkcs11Token:
         self, state: ThreadState, algorithm: KeyAlgorithm, key_id: KeyId, label: str
     ) -> TokenKey:
         with self._objects:
-            _destroy_all(state, key_id)
+            destroy_halves(state.session, key_id)
             public, private = self._make(state.session, algorithm, key_id, label)
             try:
                 require_born(private)
@@ -269,14 +287,19 @@ class Pkcs11Token:
         wished = templates(self._profile)
         try:
             return make_key_pair(session, algorithm, wished, key_id=key_id, label=label)
+        except pkcs11.MechanismInvalid as error:
+            raise MechanismMissing(self._makes_none(algorithm)) from error
         except TEMPLATE_REFUSALS as error:
-            attribute = refused_attribute(session, algorithm, wished)
-            if attribute is None:
+            if is_out_of_range(self._report, algorithm):
+                raise MechanismMissing(self._makes_none(algorithm)) from error
+            refused = refused_attributes(session, algorithm, self._profile)
+            if refused is None:
                 raise
+            blamed, fitting = refused
             raise TokenError(
-                f"token {self._label!r} refuses {attribute} for a key of {algorithm.value} "
-                f"({type(error).__name__}): profile {self._profile.name!r} does not fit it, "
-                "set another token.profile"
+                f"token {self._label!r} refuses {' and '.join(blamed) or 'the template'} for a key "
+                f"of {algorithm.value} ({type(error).__name__}): profile {self._profile.name!r} "
+                f"does not fit it, set token.profile to {fitting or 'another one'}"
             ) from error
 
     def _sign_now(self, state: ThreadState, key_id: KeyId, way: Way, message: bytes) -> bytes:
@@ -284,6 +307,13 @@ class Pkcs11Token:
             return self._sign(state, key_id, way, message)
         except pkcs11.DeviceMemory as error:
             raise out_of_memory(self._label, "signing") from error
+
+    def _makes_none(self, algorithm: KeyAlgorithm) -> str:
+        name = generation_mechanism(algorithm).name
+        return (
+            f"token {self._label!r} makes no keys of {algorithm.value}: CKM_{name} is missing or "
+            "does not reach that far; see what it can do: meshkey token probe"
+        )
 
     def _sign(
         self, state: ThreadState, key_id: KeyId, way: Way, message: bytes, *, trial: bool = False
@@ -318,8 +348,8 @@ class Pkcs11Token:
 
     def _find(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
         with self._objects:
-            private = _first(state, ObjectClass.PRIVATE_KEY, key_id)
-            public = _first(state, ObjectClass.PUBLIC_KEY, key_id)
+            private = find_half(state.session, ObjectClass.PRIVATE_KEY, key_id)
+            public = find_half(state.session, ObjectClass.PUBLIC_KEY, key_id)
             if private is None:
                 self._require_presence(state)
         if private is None:
@@ -336,12 +366,11 @@ class Pkcs11Token:
 
     def _list(self, state: ThreadState) -> list[TokenKey]:
         with self._objects:
-            publics = {
-                key_id_of(key): public_key_of(key) for key in _all(state, ObjectClass.PUBLIC_KEY)
-            }
+            found = find_kind(state.session, ObjectClass.PUBLIC_KEY)
+            publics = {key_id_of(key): public_key_of(key) for key in found}
             privates = [
                 (key_id_of(key), key.label, origin_of(key))
-                for key in _all(state, ObjectClass.PRIVATE_KEY)
+                for key in find_kind(state.session, ObjectClass.PRIVATE_KEY)
             ]
             self._require_presence(state)
         return [
@@ -353,9 +382,9 @@ class Pkcs11Token:
     def _destroy(self, state: ThreadState, key_id: KeyId) -> None:
         state.private_keys.pop(key_id, None)
         with self._objects:
-            _destroy_all(state, key_id)
+            destroy_halves(state.session, key_id)
             self._require_presence(state)
-            left = find(state.session, {Attribute.ID: key_id.value})
+            left = find_halves(state.session, key_id)
         if left:
             raise TokenError(f"key {key_id} is still on the token after its destruction")
 
@@ -369,24 +398,3 @@ class Pkcs11Token:
 
 def _no_such_key(key_id: KeyId) -> NoSuchKey:
     return NoSuchKey(f"no key {key_id}; list the token's keys with: meshkey keys list")
-
-
-def _cut(label: str, longest: int) -> str:
-    """`label` in at most so many bytes of UTF-8."""
-    return label.encode()[:longest].decode(errors="ignore")
-
-
-def _all(state: ThreadState, kind: ObjectClass) -> Iterator[pkcs11.PublicKey | pkcs11.PrivateKey]:
-    return iter(find(state.session, {Attribute.CLASS: kind}))
-
-
-def _first(
-    state: ThreadState, kind: ObjectClass, key_id: KeyId
-) -> pkcs11.PublicKey | pkcs11.PrivateKey | None:
-    template = {Attribute.CLASS: kind, Attribute.ID: key_id.value}
-    return next(iter(find(state.session, template)), None)
-
-
-def _destroy_all(state: ThreadState, key_id: KeyId) -> None:
-    for found in find(state.session, {Attribute.ID: key_id.value}):
-        found.destroy()

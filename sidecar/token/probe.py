@@ -13,10 +13,10 @@ from pkcs11 import Attribute, Mechanism, MechanismFlag, TokenFlag
 
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import MechanismMissing, TokenError, TokenUnavailable
-from sidecar.token.base import Assurance, KeyId, Origin
+from sidecar.token.base import KeyId, Origin
 from sidecar.token.keypair import make_key_pair, templates
 from sidecar.token.library import Library
-from sidecar.token.profiles import TokenProfile
+from sidecar.token.profiles import TokenProfile, assurance_of
 from sidecar.token.report import AlgorithmReport, MechanismReport, SchemeReport, TokenReport
 
 if TYPE_CHECKING:
@@ -34,14 +34,16 @@ def look_at(
     """What the token says of itself, and whether it keeps session objects. Blocks."""
     mechanisms = _mechanisms(token.slot)
     limit = library.session_limit(token.slot.slot_id)
+    model = _text(token.model)
+    assurance = assurance_of(profile, model, hardware_flag=_in_hardware(mechanisms))
     return TokenReport(
         label=str(token.label),
         serial=_text(token.serial),
-        model=_text(token.model),
+        model=model,
         manufacturer=_text(token.manufacturer_id),
         library=library.description,
         profile=profile.name,
-        assurance=(profile.assurance or _claimed(mechanisms)).value,
+        assurance=assurance.value,
         protected_authentication_path=bool(token.flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH),
         session_limit=limit,
         concurrency=_concurrency(profile, limit),
@@ -111,10 +113,9 @@ def _mechanisms(slot: pkcs11.Slot) -> tuple[MechanismReport, ...]:
     return tuple(sorted(reports, key=lambda report: report.name))
 
 
-def _claimed(mechanisms: Sequence[MechanismReport]) -> Assurance:
+def _in_hardware(mechanisms: Sequence[MechanismReport]) -> bool:
     making = [m for m in mechanisms if m.name in {each.name for each in _MAKES_KEYS}]
-    in_hardware = bool(making) and all("HW" in m.flags for m in making)
-    return Assurance.HARDWARE if in_hardware else Assurance.SOFTWARE
+    return bool(making) and all("HW" in m.flags for m in making)
 
 
 def _keeps_session_objects(session: pkcs11.Session, profile: TokenProfile) -> bool:

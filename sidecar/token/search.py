@@ -7,7 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute, _pkcs11
+from pkcs11 import Attribute, ObjectClass, _pkcs11
+
+from sidecar.token.base import KeyId
 
 _BATCH = 10
 
@@ -24,7 +26,27 @@ class _Search(_pkcs11.SearchIter):  # type: ignore[misc, name-defined]  # not in
             super()._finalize(silent)
 
 
-def find(session: pkcs11.Session, template: Mapping[Attribute, Any]) -> list[Any]:
-    """All objects of which `template` is true. Blocks."""
+def find_kind(session: pkcs11.Session, kind: ObjectClass) -> list[Any]:
+    """All objects of one class. Blocks."""
+    return _find(session, {Attribute.CLASS: kind})
+
+
+def find_halves(session: pkcs11.Session, key_id: KeyId) -> list[Any]:
+    """Both halves of a key pair, as far as they are there. Blocks."""
+    return _find(session, {Attribute.ID: key_id.value})
+
+
+def find_half(session: pkcs11.Session, kind: ObjectClass, key_id: KeyId) -> Any | None:
+    """One half of a key pair. Blocks."""
+    return next(iter(_find(session, {Attribute.CLASS: kind, Attribute.ID: key_id.value})), None)
+
+
+def destroy_halves(session: pkcs11.Session, key_id: KeyId) -> None:
+    """Destroys what `find_halves` finds. Blocks."""
+    for half in find_halves(session, key_id):
+        half.destroy()
+
+
+def _find(session: pkcs11.Session, template: Mapping[Attribute, Any]) -> list[Any]:
     with _Search(session, dict(template), _BATCH) as search:
         return [found for batch in search for found in batch]
