@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 
 # How long running calls may take to end after a request to stop.
 _GRACE_S = 1.0
+# How long the token may take to destroy the keys then.
+_DESTRUCTION_S = 3.0
 
 
 async def serve(settings: Settings) -> None:
@@ -142,9 +144,10 @@ class _Parts:
         destruction = Destruction(self._token, self._executor)
         keys, destroys = await self._keys(settings, owner, destruction)
         identity = self._identity(settings, channel, keys, destroys)
-        self._stack.push_async_callback(identity.close)
+        self._stack.push_async_callback(_close, identity)
         registry = IdentityRegistry([identity])
-        signatures = Signatures(registry, self._token, self._executor)
+        patience = self._settings.token.patience
+        signatures = Signatures(registry, self._token, self._executor, patience)
         renewing = asyncio.create_task(identity.run())
         self._stack.callback(renewing.cancel)
         orphans = Orphans(
@@ -250,7 +253,7 @@ class _Parts:
             return
         server = unix_server()
         admin_pb2_grpc.add_AdminServicer_to_server(
-            AdminService(registry, counts, self._token), server
+            AdminService(registry, counts, self._token, self._executor), server
         )
         await self._start(server, self._settings.admin.socket, 0o600)
 
@@ -259,6 +262,15 @@ class _Parts:
         await server.start()
         self._stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
+
+
+async def _close(identity: Identity) -> None:
+    try:
+        async with asyncio.timeout(_DESTRUCTION_S):
+            await identity.close()
+    except TimeoutError:
+        # A later start finds them, if it has the same name.
+        log.error("stopping with keys left on the token", identity=identity.name)
 
 
 def _now() -> datetime:

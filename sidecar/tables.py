@@ -83,6 +83,7 @@ def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
         "token": status.token.label,
         "assurance": status.token.assurance,
         "token_signatures": status.token.signatures,
+        "hung": status.token.hung,
         "signed": status.signed,
         "refused": status.refused,
         "told_to_retry": status.told_to_retry,

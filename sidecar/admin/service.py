@@ -12,6 +12,7 @@ from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.status import status_of
 from sidecar.telemetry import SigningCounts
 from sidecar.token.base import Token
+from sidecar.token.executor import TokenExecutor
 
 _StatusContext = grpc.aio.ServicerContext[pb.StatusRequest, pb.StatusResponse]
 _RotateContext = grpc.aio.ServicerContext[pb.RotateRequest, pb.RotateResponse]
@@ -20,10 +21,17 @@ _RotateContext = grpc.aio.ServicerContext[pb.RotateRequest, pb.RotateResponse]
 class AdminService(admin_pb2_grpc.AdminServicer):
     """Status and Rotate."""
 
-    def __init__(self, registry: IdentityRegistry, counts: SigningCounts, token: Token) -> None:
+    def __init__(
+        self,
+        registry: IdentityRegistry,
+        counts: SigningCounts,
+        token: Token,
+        executor: TokenExecutor,
+    ) -> None:
         self._registry = registry
         self._counts = counts
         self._token = token
+        self._executor = executor
 
     async def Status(
         self, _request: pb.StatusRequest, context: _StatusContext
@@ -33,6 +41,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                 label=self._token.label,
                 assurance=self._token.assurance.value,
                 signatures=self._token.signatures,
+                hung=self._executor.hung,
             ),
             identities=[_identity_status(identity) for identity in self._registry],
             signed=self._counts.signed,

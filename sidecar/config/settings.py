@@ -12,6 +12,7 @@ from typing import Any
 from sidecar.config.values import (
     Address,
     address,
+    at_most,
     ca_algorithm,
     count,
     duration,
@@ -102,6 +103,12 @@ class TokenSettings:
         count(1, 65536),
         "operations that may wait in each lane before callers are told busy",
         default=1024,
+    )
+    patience: timedelta = _setting(
+        # Below the 10 s of the Envoy module: it learns the reason before it gives up.
+        at_most(timedelta(seconds=9)),
+        "how long a signature may take before its caller is told to retry",
+        default=timedelta(seconds=9),
     )
 
     @property

@@ -51,6 +51,18 @@ def duration(value: Any) -> timedelta:
         raise ValueError("that is longer than any certificate lives") from None
 
 
+def at_most(longest: timedelta) -> Callable[[Any], timedelta]:
+    """A duration that is not longer."""
+
+    def parse(value: Any) -> timedelta:
+        parsed = duration(value)
+        if parsed > longest:
+            raise ValueError(f"at most {longest.total_seconds():g}s are possible")
+        return parsed
+
+    return parse
+
+
 def count(low: int, high: int) -> Callable[[Any], int]:
     """A whole number from `low` to `high`."""
 

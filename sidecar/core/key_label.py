@@ -37,3 +37,8 @@ class KeyLabel:
 def owner_of(*parts: str) -> str:
     """The owner's mark: the same in every life of one sidecar, different for any other."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def cut(label: str, longest: int) -> str:
+    """`label` in at most so many bytes of UTF-8."""
+    return label.encode()[:longest].decode(errors="ignore")

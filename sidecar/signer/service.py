@@ -12,7 +12,7 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.errors import SigningRefused, UnknownIdentity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.requests import decoder
-from sidecar.signer.signatures import LIMIT_S, Signatures
+from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.signer.watch import follow
 from sidecar.token.executor import Caller
@@ -79,7 +79,7 @@ class SignerService:
             request,
             lambda answer: None if answered.done() else answered.set_result(answer),
             caller,
-            min(LIMIT_S, context.time_remaining() or LIMIT_S),
+            context.time_remaining(),
         )
         try:
             return await answered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 
@@ -27,8 +28,8 @@ from sidecar.token.lanes import Lane, Purpose
 
 log = structlog.get_logger(__name__)
 
-# Below the handshake timeout of the Envoy module: it learns the reason before it gives up.
-LIMIT_S = 9.0
+# What `token.patience` is by default.
+_PATIENCE = timedelta(seconds=9)
 
 _LANES = {
     (side, slow): Lane(Purpose.SERVER if side is Side.SERVER else Purpose.CLIENT, slow)
@@ -47,9 +48,11 @@ class Signatures:
         registry: IdentityRegistry,
         token: Token,
         executor: TokenExecutor,
+        patience: timedelta = _PATIENCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = SigningCounts()
+        self._limit = patience.total_seconds()
         self._quiet = Quiet(clock)
         self._registry = registry
         self._token = token
@@ -60,11 +63,12 @@ class Signatures:
         request: pb.SignRequest | SigningRefused,
         answer: Answer,
         caller: Caller,
-        limit: float = LIMIT_S,
+        limit: float | None = None,
     ) -> None:
         """Calls `answer` exactly once: at once with a refusal, or when the token is done.
 
-        That is within about `limit` seconds, or sooner once the `caller` is gone.
+        That is within about the patience, or within `limit` seconds if they are fewer, or
+        sooner once the `caller` is gone.
         """
         if isinstance(request, SigningRefused):
             answer(self._failed(0, request))
@@ -79,7 +83,7 @@ class Signatures:
                 lambda signature, error: answer(
                     self._response(request_id, approved.key_id, signature, error)
                 ),
-                limit=limit,
+                limit=self._limit if limit is None else min(limit, self._limit),
                 caller=caller,
             )
         except (SigningRefused, Retryable) as error:

@@ -23,7 +23,7 @@ from sidecar.token.halves import key_type_of, private_value, public_value
 from sidecar.token.keypair import origin_of, require_kept, templates
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import require_public_key
-from sidecar.token.search import destroy_all
+from sidecar.token.search import destroy_halves
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +116,7 @@ class Attempt:
         private = self._unwrapped(session)
         if private is None:
             # What a refused unwrapping left behind.
-            destroy_all(session, self.key_id)
+            destroy_halves(session, self.key_id)
             way, private = ImportWay.CREATED, self._created(session)
         public_key = self._private_key.public_key()
         public = session.create_object(
@@ -134,8 +134,8 @@ class Attempt:
 
     def clear(self, session: pkcs11.Session) -> None:
         """Destroys whatever `run` has made."""
-        destroy_all(session, self.key_id)
-        destroy_all(session, self._wrapping_id)
+        destroy_halves(session, self.key_id)
+        destroy_halves(session, self._wrapping_id)
 
     def _unwrapped(self, session: pkcs11.Session) -> pkcs11.PrivateKey | None:
         if Mechanism.RSA_PKCS_OAEP.name not in self._unwrapping:
@@ -146,7 +146,7 @@ class Attempt:
             log.debug("wrapping not usable", error=type(error).__name__)
             return None
         finally:
-            destroy_all(session, self._wrapping_id)
+            destroy_halves(session, self._wrapping_id)
 
     def _through_wrapping_key(self, session: pkcs11.Session) -> pkcs11.PrivateKey | None:
         encoded = self._private_key.private_bytes(
@@ -179,7 +179,7 @@ class Attempt:
                 )
             except _CANNOT as error:
                 log.debug("unwrapping refused", mechanism=mechanism.name, error=repr(error))
-                destroy_all(session, self.key_id)
+                destroy_halves(session, self.key_id)
         return None
 
     def _secret_key(self, session: pkcs11.Session, secret: bytes) -> pkcs11.SecretKey:

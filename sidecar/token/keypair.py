@@ -13,6 +13,7 @@ from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import KeyUnsuitable
 from sidecar.token.base import KeyId, Origin
 from sidecar.token.profiles import TokenProfile
+from sidecar.token.report import TokenReport
 
 # A key of ours signs and does nothing else; it was made here and stays here.
 _PUBLIC = {
@@ -93,6 +94,14 @@ def make_key_pair(
     domain = session.create_domain_parameters(kind, {Attribute.EC_PARAMS: parameters}, local=True)
     made = domain.generate_keypair(**options)
     return made[0], made[1]
+
+
+def is_out_of_range(report: TokenReport, algorithm: KeyAlgorithm) -> bool:
+    """Whether the token said that it makes no keys of that size."""
+    name = generation_mechanism(algorithm).name
+    # Some count in bytes, some say 0 for no limit.
+    bits = algorithm.rsa_bits or 0
+    return any(1024 <= m.largest < bits for m in report.mechanisms if m.name == name)
 
 
 def require_born(key: pkcs11.PrivateKey) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pkcs11
 import structlog
 from cryptography.exceptions import InvalidSignature
-from pkcs11 import Attribute, ObjectClass
+from pkcs11 import ObjectClass
 
+from sidecar.core.key_label import cut
 from sidecar.core.private_key import PrivateKey
 from sidecar.core.public_key import PublicKey, algorithm_of, verify
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
@@ -35,6 +36,7 @@ from sidecar.token.failures import out_of_memory
 from sidecar.token.importing import Attempt
 from sidecar.token.keypair import (
     generation_mechanism,
+    is_out_of_range,
     key_id_of,
     make_key_pair,
     origin_of,
@@ -48,7 +50,7 @@ from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import public_key_of, require_public_key
 from sidecar.token.report import TokenReport
-from sidecar.token.search import all_of, destroy_all, find, first_of
+from sidecar.token.search import destroy_halves, find_half, find_halves, find_kind
 from sidecar.token.sessions import Sessions, ThreadState
 
 log = structlog.get_logger(__name__)
@@ -56,9 +58,16 @@ log = structlog.get_logger(__name__)
 # SoftHSM2 now and then fails C_Login with CKR_GENERAL_ERROR when processes start together.
 _START_TRIES = 5
 _START_PAUSE_S = 0.2
+# How long a session may use a key before one of its signatures is verified again. SoftHSM2
+# reads a file that somebody has overwritten under the handle that it gave out before.
+_TRUSTED_S = 1.0
 # Signed to see whether a scheme works. No handshake, CSR or certificate looks like this.
 _FEW = 3
 _TRIAL = b"meshkey: trial of a signature scheme"
+
+
+class _WrongSignature(TokenError):
+    """Of a trial: by another key, or not of the scheme that was tried."""
 
 
 class Pkcs11Token:
@@ -133,7 +142,7 @@ class Pkcs11Token:
     def generate(self, algorithm: KeyAlgorithm, label: str) -> TokenKey:
         # Chosen here, so that a try that was cut off can be cleared away by its name.
         key_id = KeyId(secrets.token_bytes(16))
-        fitting = _cut(label, self._profile.longest_label)
+        fitting = cut(label, self._profile.longest_label)
         return self._sessions.use(
             f"making a key of {algorithm.value}",
             lambda state: self._generate(state, algorithm, key_id, fitting),
@@ -143,7 +152,7 @@ class Pkcs11Token:
         algorithm = algorithm_of(private_key.public_key())
         assert algorithm is not None
         self._require_use(algorithm)
-        fitting = _cut(label, self._profile.longest_label)
+        fitting = cut(label, self._profile.longest_label)
         unwrapping = {m.name for m in self._report.mechanisms if "UNWRAP" in m.flags}
         attempt = Attempt(
             private_key,
@@ -180,6 +189,7 @@ class Pkcs11Token:
             self._public_keys.setdefault(key.id, key.public_key)
             seen = tuple(s for s in algorithm.schemes if self._way(key.id, s))
             if not seen:
+                self._require_answers(key)
                 tried = {w.mechanism.name: None for s in algorithm.schemes for w in ways(s)}
                 raise MechanismMissing(
                     f"token {self._label!r} signs with no scheme of {algorithm.value}: CKM_"
@@ -233,14 +243,21 @@ class Pkcs11Token:
         # Here and not by the token: SoftHSM2 2.6 crashes over an RSA mechanism for an EC key.
         algorithm = algorithm_of(public_key)
         fits = algorithm is not None and scheme in algorithm.schemes
-        if fits and (way := self._ways.get(scheme) or self._way(key_id, scheme)):
+        if fits and (way := self._ways.get(scheme) or self._way(key_id, scheme, certified=True)):
             return way
         raise MechanismMissing(
             f"key {key_id} on token {self._label!r} does not sign with {scheme.name}"
         )
 
-    def _way(self, key_id: KeyId, scheme: SignatureScheme) -> Way | None:
-        """The first way whose signature verifies; tried once in the life of this object."""
+    def _way(
+        self, key_id: KeyId, scheme: SignatureScheme, *, certified: bool = False
+    ) -> Way | None:
+        """The first way whose signature verifies; tried once in the life of this object.
+
+        Nobody asks for a scheme that a `certified` key was not seen to sign with: if there are
+        signatures and none verifies, then it is the key that is wrong.
+        """
+        mismatch: TokenError | None = None
         listed = {m.name for m in self._report.mechanisms}
         for way in ways(scheme):
             if way.mechanism.name not in listed or way.mechanism in self._profile.unusable:
@@ -256,11 +273,26 @@ class Pkcs11Token:
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
                 continue
             except TokenError as error:
+                mismatch = error if isinstance(error, _WrongSignature) else mismatch
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
                 continue
             self._ways[scheme] = way
             return way
+        if mismatch and certified:
+            raise KeyChanged(str(mismatch))
         return None
+
+    def _require_answers(self, key: TokenKey) -> None:
+        """Raises what kept the token from signing with any scheme, if that may pass."""
+        algorithm = algorithm_of(key.public_key)
+        assert algorithm is not None
+        with suppress(KeyChanged, MechanismMissing):
+            try:
+                self._try_way(key.id, ways(algorithm.schemes[0])[0])
+            except TokenUnavailable:
+                raise
+            except TokenError:
+                pass
 
     def _try_way(self, key_id: KeyId, way: Way) -> None:
         self._sessions.use(
@@ -278,7 +310,7 @@ class Pkcs11Token:
         self, state: ThreadState, algorithm: KeyAlgorithm, key_id: KeyId, label: str
     ) -> TokenKey:
         with self._objects:
-            destroy_all(state.session, key_id)
+            destroy_halves(state.session, key_id)
             public, private = self._make(state.session, algorithm, key_id, label)
             try:
                 require_born(private)
@@ -330,7 +362,7 @@ class Pkcs11Token:
         except pkcs11.MechanismInvalid as error:
             raise MechanismMissing(self._makes_none(algorithm)) from error
         except TEMPLATE_REFUSALS as error:
-            if self._is_out_of_range(algorithm):
+            if is_out_of_range(self._report, algorithm):
                 raise MechanismMissing(self._makes_none(algorithm)) from error
             refused = refused_attributes(session, algorithm, self._profile)
             if refused is None:
@@ -342,12 +374,11 @@ class Pkcs11Token:
                 f"does not fit it, set token.profile to {fitting or 'another one'}"
             ) from error
 
-    def _is_out_of_range(self, algorithm: KeyAlgorithm) -> bool:
-        name = generation_mechanism(algorithm).name
-        sizes = [m for m in self._report.mechanisms if m.name == name]
-        # Some count in bytes, some say 0 for no limit.
-        bits = algorithm.rsa_bits or 0
-        return any(1024 <= each.largest < bits for each in sizes)
+    def _sign_now(self, state: ThreadState, key_id: KeyId, way: Way, message: bytes) -> bytes:
+        try:
+            return self._sign(state, key_id, way, message)
+        except pkcs11.DeviceMemory as error:
+            raise out_of_memory(self._label, "signing") from error
 
     def _makes_none(self, algorithm: KeyAlgorithm) -> str:
         name = generation_mechanism(algorithm).name
@@ -356,17 +387,12 @@ class Pkcs11Token:
             "does not reach that far; see what it can do: meshkey token probe"
         )
 
-    def _sign_now(self, state: ThreadState, key_id: KeyId, way: Way, message: bytes) -> bytes:
-        try:
-            return self._sign(state, key_id, way, message)
-        except pkcs11.DeviceMemory as error:
-            raise out_of_memory(self._label, "signing") from error
-
     def _sign(
         self, state: ThreadState, key_id: KeyId, way: Way, message: bytes, *, trial: bool = False
     ) -> bytes:
         key = state.private_keys.get(key_id)
-        known = key is not None
+        now = time.monotonic()
+        known = key is not None and now - state.verified[key_id] < _TRUSTED_S
         if key is None:
             key = self._find(state, key_id)
         raw = key.sign(
@@ -378,22 +404,24 @@ class Pkcs11Token:
         signature = way.encode(raw)
         if known and not trial:
             return signature
-        # Once for each key and session, before anyone sees the signature: after whatever
-        # happened to the token, what is found under a name need not be what was there.
+        # For each key and session, before anyone sees the first signature and then now and
+        # again: what is found under a name need not be what was there.
         try:
             verify(self._public_keys[key_id], way.scheme, signature, message)
         except InvalidSignature:
-            wrong = TokenError if trial else KeyChanged
+            state.private_keys.pop(key_id, None)
+            wrong = _WrongSignature if trial else KeyChanged
             raise wrong(
                 f"token {self._label!r} does not sign as key {key_id} with {way.scheme.name}"
             ) from None
         state.private_keys[key_id] = key
+        state.verified[key_id] = now
         return signature
 
     def _find(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
         with self._objects:
-            private = first_of(state.session, ObjectClass.PRIVATE_KEY, key_id)
-            public = first_of(state.session, ObjectClass.PUBLIC_KEY, key_id)
+            private = find_half(state.session, ObjectClass.PRIVATE_KEY, key_id)
+            public = find_half(state.session, ObjectClass.PUBLIC_KEY, key_id)
             if private is None:
                 self._require_presence(state)
         if private is None:
@@ -410,13 +438,11 @@ class Pkcs11Token:
 
     def _list(self, state: ThreadState) -> list[TokenKey]:
         with self._objects:
-            publics = {
-                key_id_of(key): public_key_of(key)
-                for key in all_of(state.session, ObjectClass.PUBLIC_KEY)
-            }
+            found = find_kind(state.session, ObjectClass.PUBLIC_KEY)
+            publics = {key_id_of(key): public_key_of(key) for key in found}
             privates = [
                 (key_id_of(key), key.label, origin_of(key))
-                for key in all_of(state.session, ObjectClass.PRIVATE_KEY)
+                for key in find_kind(state.session, ObjectClass.PRIVATE_KEY)
             ]
             self._require_presence(state)
         return [
@@ -428,9 +454,9 @@ class Pkcs11Token:
     def _destroy(self, state: ThreadState, key_id: KeyId) -> None:
         state.private_keys.pop(key_id, None)
         with self._objects:
-            destroy_all(state.session, key_id)
+            destroy_halves(state.session, key_id)
             self._require_presence(state)
-            left = find(state.session, {Attribute.ID: key_id.value})
+            left = find_halves(state.session, key_id)
         if left:
             raise TokenError(f"key {key_id} is still on the token after its destruction")
 
@@ -444,8 +470,3 @@ class Pkcs11Token:
 
 def _no_such_key(key_id: KeyId) -> NoSuchKey:
     return NoSuchKey(f"no key {key_id}; list the token's keys with: meshkey keys list")
-
-
-def _cut(label: str, longest: int) -> str:
-    """`label` in at most so many bytes of UTF-8."""
-    return label.encode()[:longest].decode(errors="ignore")

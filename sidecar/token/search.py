@@ -26,28 +26,27 @@ class _Search(_pkcs11.SearchIter):  # type: ignore[misc, name-defined]  # not in
             super()._finalize(silent)
 
 
-def find(session: pkcs11.Session, template: Mapping[Attribute, Any]) -> list[Any]:
-    """All objects of which `template` is true. Blocks."""
+def find_kind(session: pkcs11.Session, kind: ObjectClass) -> list[Any]:
+    """All objects of one class. Blocks."""
+    return _find(session, {Attribute.CLASS: kind})
+
+
+def find_halves(session: pkcs11.Session, key_id: KeyId) -> list[Any]:
+    """Both halves of a key pair, as far as they are there. Blocks."""
+    return _find(session, {Attribute.ID: key_id.value})
+
+
+def find_half(session: pkcs11.Session, kind: ObjectClass, key_id: KeyId) -> Any | None:
+    """One half of a key pair. Blocks."""
+    return next(iter(_find(session, {Attribute.CLASS: kind, Attribute.ID: key_id.value})), None)
+
+
+def destroy_halves(session: pkcs11.Session, key_id: KeyId) -> None:
+    """Destroys what `find_halves` finds. Blocks."""
+    for half in find_halves(session, key_id):
+        half.destroy()
+
+
+def _find(session: pkcs11.Session, template: Mapping[Attribute, Any]) -> list[Any]:
     with _Search(session, dict(template), _BATCH) as search:
         return [found for batch in search for found in batch]
-
-
-def all_of(
-    session: pkcs11.Session, kind: ObjectClass
-) -> list[pkcs11.PublicKey | pkcs11.PrivateKey]:
-    """Every object of a class."""
-    return find(session, {Attribute.CLASS: kind})
-
-
-def first_of(
-    session: pkcs11.Session, kind: ObjectClass, key_id: KeyId
-) -> pkcs11.PublicKey | pkcs11.PrivateKey | None:
-    """One half of a key pair, if it is there."""
-    template = {Attribute.CLASS: kind, Attribute.ID: key_id.value}
-    return next(iter(find(session, template)), None)
-
-
-def destroy_all(session: pkcs11.Session, key_id: KeyId) -> None:
-    """Destroys every object with that identifier."""
-    for found in find(session, {Attribute.ID: key_id.value}):
-        found.destroy()

@@ -9,19 +9,23 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pkcs11
+import structlog
 
 from sidecar.core.token_selector import TokenSelector
 from sidecar.errors import LoginRefused, MeshkeyError, TokenUnavailable
 from sidecar.token.base import KeyId
-from sidecar.token.failures import Lost, SessionLost, TokenLost, meaning, out_of_memory
+from sidecar.token.failures import Lost, SessionLost, TokenLost, meaning
 from sidecar.token.gate import Gate, Hung
 from sidecar.token.library import Library
 from sidecar.token.login import Login
 
+log = structlog.get_logger(__name__)
+
 _T = TypeVar("_T")
 
-# How long a process that stops waits for a module that does not return.
-_CLOSE_S = 2.0
+# How long a process that stops waits for a module that does not return; whoever has threads
+# in there has waited for them before.
+_CLOSE_S = 0.5
 # How long a restart waits until everyone has left the module, while nobody may enter it: what
 # a thread that hangs costs the others. Below what callers wait for a signature.
 _RESTART_S = 5.0
@@ -35,6 +39,8 @@ class ThreadState:
     session: pkcs11.Session
     # Found through this session, and seen to belong to the expected public key.
     private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
+    # When a signature with it was verified last, by `time.monotonic`.
+    verified: dict[KeyId, float] = field(default_factory=dict)
 
 
 class Sessions:
@@ -63,8 +69,8 @@ class Sessions:
         self._anchor: pkcs11.Session | None = None
         # What C_GetSessionInfo said right after the login.
         self._logged_in: int | None = None
-        # Where the token has one session only, the login's is everybody's: one at a time.
-        self._shared_anchor = False
+        # Where there is no other session, the login's is everybody's: one thread at a time.
+        self._one_session = False
         self._turn = threading.Lock()
         # A PIN that was refused while it was used: nothing is tried any more.
         self._refusal: LoginRefused | None = None
@@ -119,7 +125,7 @@ class Sessions:
         Raises:
             TokenUnavailable: the token cannot be used now.
             TokenError: it answered, and the answer is no.
-            SignerBusy: it has no room for another session or operation now.
+            SignerBusy: it works on too much at once.
         """
         renewed = restarted = False
         while True:
@@ -159,9 +165,11 @@ class Sessions:
             raise TokenUnavailable(f"token {self._label!r} is closed: this process is stopping")
         if self._refusal is not None:
             raise self._refusal.with_traceback(None)
-        with self._gate.shared(), self._turn if self._shared_anchor else nullcontext():
+        with self._gate.shared():
             try:
-                return operation(self._thread_state())
+                state = self._thread_state()
+                with self._turn if state.session is self._anchor else nullcontext():
+                    return operation(state)
             except Lost as lost:
                 lost.era = self._era
                 raise
@@ -178,15 +186,23 @@ class Sessions:
         if state is None or state.era != self._era:
             if not self._era or self._token is None or self._anchor is None:
                 raise TokenLost("not logged in")
-            session = self._anchor if self._shared_anchor else self._open(self._token)
-            state = self._threads.state = ThreadState(self._era, session)
+            session = None if self._one_session else self._another(self._token)
+            state = self._threads.state = ThreadState(self._era, session or self._anchor)
         return state
 
-    def _open(self, token: pkcs11.Token) -> pkcs11.Session:
+    def _another(self, token: pkcs11.Token) -> pkcs11.Session | None:
+        """A session more; `None` if the token has no more now."""
         try:
             return token.open(rw=True)
-        except pkcs11.DeviceMemory as error:
-            raise out_of_memory(self._label, "another session") from error
+        except (pkcs11.SessionCount, pkcs11.DeviceMemory) as error:
+            # Until the next restart. Other processes may have taken them, or the limit is not
+            # told: whatever it is, a thread that could do nothing would fail what it takes on.
+            log.warning(
+                "no session for each thread: some take turns; lower token.threads",
+                token=self._label,
+                error=type(error).__name__,
+            )
+            return None
 
     def _forget_session(self) -> None:
         state: ThreadState | None = getattr(self._threads, "state", None)
@@ -235,7 +251,7 @@ class Sessions:
         try:
             self._token = self._library.token(self._selector)
             self._label = self._token.label
-            self._shared_anchor = self._library.session_limit(self._token.slot.slot_id) == 1
+            self._one_session = self._library.session_limit(self._token.slot.slot_id) == 1
             self._anchor = self._login.open(self._token)
         except pkcs11.PKCS11Error as error:
             raise self._unavailable("the login", error) from error

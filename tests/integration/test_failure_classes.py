@@ -7,6 +7,7 @@ whatever is tried a second time works, and an error proves that nothing was.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -146,7 +147,8 @@ MEANINGS: dict[int, object] = {
     0x80000001: TOKEN,  # defined by a vendor
 }
 # Where memory is short and no key is made, the token has too much to do.
-BUSY_WITHOUT_MEMORY = {"C_SignInit", "C_Sign", "C_FindObjectsInit", "C_OpenSession"}
+BUSY_WITHOUT_MEMORY = {"C_SignInit", "C_Sign", "C_FindObjectsInit"}
+NO_MORE_SESSIONS = {0x31, 0xB1}
 WRONG_PIN = {0xA0, 0xA1, 0xA2, 0xA3, 0xA4}
 
 
@@ -226,6 +228,8 @@ def test_what_follows_from_a_code(world: _World, code: int, function: str) -> No
     expected, call, starts = MEANINGS[code], CALLS[function], world.starts
     if expected is FULL and function in BUSY_WITHOUT_MEMORY:
         expected = BUSY
+    if function == "C_OpenSession" and code in NO_MORE_SESSIONS:
+        expected = "no restart"  # the login's session does
     if (code, function) == (0x150, "C_SignInit"):
         expected = SESSION  # python-pkcs11 does not look, and goes on to C_Sign
     world.shim.rule(f"{function} fail 0x{code:x} times 1")
@@ -310,6 +314,36 @@ def test_what_never_works_ends_and_says_so(shim: Shim, world: _World, code: int)
 
 
 # Many threads
+
+
+def test_threads_without_a_session_of_their_own_take_turns(shim: Shim, world: _World) -> None:
+    world.token._sessions._recover(world.token._sessions._era)
+    shim.rule("C_OpenSession limit 3")
+    with _Crew(world) as crew:
+        for _ in range(20):
+            crew.sign()
+        world.generate()
+
+
+def test_nobody_uses_a_session_while_another_thread_does(shim: Shim, world: _World) -> None:
+    world.token._sessions._recover(world.token._sessions._era)
+    shim.rule("C_OpenSession limit 1")
+    inside: list[object] = []
+    most = 0
+
+    def look(state: object) -> None:
+        nonlocal most
+        inside.append(state)
+        for _ in range(50):
+            most = max(most, len(inside))
+            time.sleep(0)
+        inside.remove(state)
+
+    with ThreadPoolExecutor(8) as threads:
+        using = [threads.submit(world.token._sessions.use, "a test", look) for _ in range(8)]
+    for use in using:
+        use.result()
+    assert most == 1
 
 
 class _Crew:

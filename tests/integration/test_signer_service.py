@@ -70,7 +70,7 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     server = unix_server()
     server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
     admin_pb2_grpc.add_AdminServicer_to_server(
-        AdminService(registry, signatures.counts, world.token), server
+        AdminService(registry, signatures.counts, world.token, world.executor), server
     )
     bind(server, short_dir / "signer", 0o660)
     await server.start()

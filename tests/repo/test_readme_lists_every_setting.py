@@ -9,6 +9,7 @@ from typing import Any
 from sidecar.config.settings import SECTIONS
 from sidecar.core.schemes import KeyAlgorithm
 
+_UNITS = ((3600, "h"), (60, "m"), (1, "s"))
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -25,8 +26,9 @@ def _default(item: Field[Any]) -> str:
         case value if value is MISSING:
             return "required"
         case timedelta() as duration:
-            minutes = int(duration.total_seconds() // 60)
-            return f'`"{minutes}m"`' if minutes < 60 else f'`"{minutes // 60}h"`'
+            seconds = int(duration.total_seconds())
+            unit, name = next((u, n) for u, n in _UNITS if seconds % u == 0)
+            return f'`"{seconds // unit}{name}"`'
         case frozenset() as sides:
             return f"`{sorted(side.name.lower() for side in sides)}`".replace("'", '"')
         case None:

@@ -36,7 +36,7 @@ def identity(world: World) -> Identity:
 @pytest.fixture
 async def client(world: World, identity: Identity) -> AsyncIterator[AdminClient]:
     server = unix_server()
-    service = AdminService(IdentityRegistry([identity]), COUNTS, world.token)
+    service = AdminService(IdentityRegistry([identity]), COUNTS, world.token, world.executor)
     admin_pb2_grpc.add_AdminServicer_to_server(service, server)
     bind(server, world.directory / "admin", 0o600)
     await server.start()
@@ -69,6 +69,7 @@ async def test_a_status_holds_everything(
         status = await asyncio.to_thread(client.status)
     assert (status.signed, status.refused, status.told_to_retry) == (5, 2, 1)
     assert (status.token.label, status.token.assurance) == ("fake", "software")
+    assert status.token.hung == 0
     assert status.token.signatures == world.token.signatures == 1
     (shown,) = status.identities
     snapshot = identity.store.current

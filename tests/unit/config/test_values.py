@@ -60,6 +60,15 @@ def test_a_duration_that_no_calendar_holds_is_refused(wrong: str) -> None:
         values.duration(wrong)
 
 
+def test_a_duration_may_be_bounded() -> None:
+    bounded = values.at_most(timedelta(seconds=9))
+    assert bounded("9s") == timedelta(seconds=9)
+    with pytest.raises(ValueError, match="at most 9s are possible"):
+        bounded("10s")
+    with pytest.raises(ValueError, match="a duration is needed"):
+        bounded("9")
+
+
 def test_a_path_is_absolute() -> None:
     assert values.path("/a/b") == Path("/a/b")
     for wrong in ("a/b", "./a", "~/a", "", None, 3):

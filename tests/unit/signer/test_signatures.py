@@ -35,7 +35,7 @@ class _Signer:
         self.now = 0.0
         self.identity = identity
         self.signatures = Signatures(
-            IdentityRegistry([identity]), world.token, world.executor, lambda: self.now
+            IdentityRegistry([identity]), world.token, world.executor, clock=lambda: self.now
         )
         assert identity.store.current
         self.key_id: KeyId = identity.store.current.key_id

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sidecar.token.gate import Gate
+from sidecar.token.gate import Gate, Hung
 from tests.fixtures.waiting import BOUND_S, eventually
 
 
@@ -101,4 +101,25 @@ def test_an_error_inside_leaves_the_gate_usable() -> None:
     with gate.exclusive():
         pass
     with gate.shared():
+        pass
+
+
+def test_a_restart_that_waits_in_vain_leaves_the_gate_open() -> None:
+    gate, inside, leave = Gate(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with gate.shared():
+            inside.set()
+            leave.wait(BOUND_S)
+
+    hanging = _start(threading.Thread(target=hang))
+    assert inside.wait(BOUND_S)
+    for _ in range(2):
+        with pytest.raises(Hung), gate.exclusive(0.01):
+            pass
+        with gate.shared():
+            pass
+    leave.set()
+    hanging.join(BOUND_S)
+    with gate.exclusive(BOUND_S):
         pass

@@ -25,14 +25,16 @@ class StatusResponse(_message.Message):
     def __init__(self, token: _Optional[_Union[TokenStatus, _Mapping]] = ..., identities: _Optional[_Iterable[_Union[IdentityStatus, _Mapping]]] = ..., signed: _Optional[int] = ..., refused: _Optional[int] = ..., told_to_retry: _Optional[int] = ...) -> None: ...
 
 class TokenStatus(_message.Message):
-    __slots__ = ("label", "assurance", "signatures")
+    __slots__ = ("label", "assurance", "signatures", "hung")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     ASSURANCE_FIELD_NUMBER: _ClassVar[int]
     SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    HUNG_FIELD_NUMBER: _ClassVar[int]
     label: str
     assurance: str
     signatures: int
-    def __init__(self, label: _Optional[str] = ..., assurance: _Optional[str] = ..., signatures: _Optional[int] = ...) -> None: ...
+    hung: int
+    def __init__(self, label: _Optional[str] = ..., assurance: _Optional[str] = ..., signatures: _Optional[int] = ..., hung: _Optional[int] = ...) -> None: ...
 
 class IdentityStatus(_message.Message):
     __slots__ = ("name", "spiffe_id", "key_id", "generation", "serial", "not_before", "not_after", "next_renewal", "last_error", "subscribers", "key_origin")
