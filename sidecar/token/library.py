@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pkcs11
@@ -77,7 +78,11 @@ class Library:
     def __init__(self, module: Path) -> None:
         self._module = module
         self._functions = _function_list(module)
-        self._view: _StartedLibrary | None = None
+        # p11-kit-client.so makes a new instance, not started, for whoever asks. Only
+        # python-pkcs11 can start the one that it uses; its C_Initialize(NULL) does no harm
+        # there, for this module locks in any case.
+        self._shared = _address(self._functions) == _address(_function_list(module))
+        self._view: _pkcs11.lib | None = None
 
     def start(self) -> None:
         """C_Initialize. Forgets every session and login of before.
@@ -85,16 +90,26 @@ class Library:
         Raises:
             TokenUnavailable: the module refused.
         """
-        arguments = _InitializeArgs(flags=_CKF_OS_LOCKING_OK)
-        code = self._functions.C_Initialize(ctypes.addressof(arguments))
-        if code not in {_CKR_OK, _CKR_ALREADY_INITIALIZED}:
-            raise TokenUnavailable(f"module {self._module}: C_Initialize failed with 0x{code:x}")
-        if self._view is None:
-            self._view = _StartedLibrary(str(self._module))
+        try:
+            if self._shared:
+                self._start_shared()
+            elif self._view is None:
+                self._view = _pkcs11.lib(str(self._module))
+            else:
+                self._view.initialize()
+        except pkcs11.PKCS11Error as error:
+            raise TokenUnavailable(
+                f"module {self._module} does not start: {type(error).__name__}"
+            ) from error
 
     def stop(self) -> None:
         """C_Finalize. No other thread may be inside the module."""
-        self._functions.C_Finalize(None)
+        if self._shared:
+            self._functions.C_Finalize(None)
+        elif self._view is not None:
+            # What it stops may be gone already.
+            with suppress(pkcs11.PKCS11Error):
+                self._view.finalize()
 
     @property
     def name(self) -> str:
@@ -105,7 +120,9 @@ class Library:
     def description(self) -> str:
         """What the module says of itself (C_GetInfo)."""
         assert self._view is not None
-        return f"{self._view.manufacturer_id} {self._view.library_description}".strip()
+        version = ".".join(map(str, self._view.library_version))
+        named = f"{self._view.manufacturer_id} {self._view.library_description}".strip()
+        return f"{named} {version}"
 
     def session_limit(self, slot_id: int) -> int | None:
         """How many sessions the token in a slot has in all; `None` where it does not say."""
@@ -131,6 +148,14 @@ class Library:
             f"it has: {there or 'none'}"
         )
 
+    def _start_shared(self) -> None:
+        arguments = _InitializeArgs(flags=_CKF_OS_LOCKING_OK)
+        code = self._functions.C_Initialize(ctypes.addressof(arguments))
+        if code not in {_CKR_OK, _CKR_ALREADY_INITIALIZED}:
+            raise TokenUnavailable(f"module {self._module}: C_Initialize failed with 0x{code:x}")
+        if self._view is None:
+            self._view = _StartedLibrary(str(self._module))
+
 
 def describe(token: pkcs11.Token) -> TokenDescription:
     """What C_GetTokenInfo said of `token`."""
@@ -148,6 +173,10 @@ def _listed(selector: TokenSelector, there: Sequence[TokenDescription]) -> str:
         return ", ".join(sorted({token.label for token in there if token.label}))
     # A slot that waits for C_InitToken has a token without a label, which may be asked for.
     return ", ".join(map(str, there))
+
+
+def _address(functions: _FunctionList) -> int:
+    return ctypes.addressof(functions)
 
 
 def _function_list(module: Path) -> _FunctionList:
