@@ -13,6 +13,7 @@ import pkcs11
 from sidecar.core.token_selector import TokenSelector
 from sidecar.errors import TokenError, TokenUnavailable
 from sidecar.token.base import KeyId
+from sidecar.token.calls import SignCalls
 from sidecar.token.failures import SessionLost, TokenLost, meaning
 from sidecar.token.gate import Gate, Hung
 from sidecar.token.library import Library
@@ -30,6 +31,8 @@ class ThreadState:
 
     era: int
     session: pkcs11.Session
+    # Where the session is nobody else's and python-pkcs11's handles are the module's own.
+    calls: SignCalls | None = None
     # Found through this session, and seen to belong to the expected public key.
     private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
 
@@ -142,7 +145,8 @@ class Sessions:
             if not self._era or self._token is None or self._anchor is None:
                 raise TokenLost("not logged in")
             session = self._anchor if self.shared_anchor else self._token.open(rw=True)
-            state = self._threads.state = ThreadState(self._era, session)
+            calls = None if self.shared_anchor else self._library.sign_calls
+            state = self._threads.state = ThreadState(self._era, session, calls)
         return state
 
     def _forget_session(self) -> None:
