@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 CARGO := tools/cargo
+# In the environment that it speaks of: who deletes that deletes this.
+INSTALLED := .venv/.installed
 
 .PHONY: help
 help: ## Show this list
@@ -46,13 +48,13 @@ benchmarks/lib%.so: benchmarks/%.c
 	@cc -O2 -Wall -Wextra -Werror -shared -fPIC -o $@ $< -ldl -lpthread
 
 .PHONY: setup
-setup: preflight .stamps/python module
+setup: preflight $(INSTALLED) module
 
 .PHONY: preflight
 preflight:
-	@tools/preflight .stamps/cargo
+	@tools/preflight .stamps/cargo $(if $(filter test bench,$(MAKECMDGOALS)),tests)
 
-.stamps/python: requirements/dev.lock pyproject.toml | preflight
+$(INSTALLED): requirements/dev.lock pyproject.toml | preflight
 	@echo "setting up .venv (once, about a minute)"
 	@test -x $(PYTHON) || python3 -m venv .venv
 	@$(PIP) --require-hashes -r requirements/dev.lock

@@ -18,9 +18,11 @@ from sidecar.demo.softhsm import SoftHsmStore
 from sidecar.token.login import Login
 from sidecar.token.pin_sources import PinFile
 from sidecar.token.pkcs11 import Pkcs11Token
-from sidecar.token.profiles import SOFTHSM2, TokenProfile
+from sidecar.token.profiles import P11_KIT, SOFTHSM2, TPM2, TokenProfile
 from tests.fixtures import process
 from tests.fixtures.mesh import Mesh
+from tests.fixtures.p11kit import RemoteStore, remote_store
+from tests.fixtures.swtpm import MessageBus, TpmStore, tpm_store
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 MESH = TokenSelector(label="mesh")
@@ -74,6 +76,57 @@ def open_token(softhsm: SoftHsmStore) -> Iterator[OpenToken]:
 def softhsm_token(open_token: OpenToken) -> Pkcs11Token:
     """A real token on SoftHSM2."""
     return open_token(SOFTHSM2)
+
+
+@pytest.fixture(scope="session")
+def message_bus() -> Iterator[MessageBus]:
+    """For tpm2-abrmd. The TPM behind it may be another one in each test."""
+    directory = Path(tempfile.mkdtemp(prefix="mk", dir="/tmp"))
+    bus = MessageBus(directory)
+    with bus.running():
+        yield bus
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def tpm2(
+    short_dir: Path, message_bus: MessageBus, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TpmStore]:
+    """A fresh swtpm with a token "mesh"; this process and its children use it."""
+    with tpm_store(short_dir / "tpm2", message_bus) as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        yield store
+
+
+@pytest.fixture
+def p11_kit(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteStore]:
+    """A fresh token "mesh" in another process; this process and its children use it."""
+    with remote_store(short_dir / "p11-kit") as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        yield store
+
+
+def open_store(store: TpmStore | RemoteStore, profile: TokenProfile) -> Pkcs11Token:
+    """The token of `store`. Close it before the store stops."""
+    return Pkcs11Token.open(store.module, MESH, Login(PinFile(store.pin_file)), profile)
+
+
+@pytest.fixture
+def tpm2_token(tpm2: TpmStore) -> Iterator[Pkcs11Token]:
+    """A real token in a TPM."""
+    token = open_store(tpm2, TPM2)
+    yield token
+    token.close()
+
+
+@pytest.fixture
+def p11_kit_token(p11_kit: RemoteStore) -> Iterator[Pkcs11Token]:
+    """A real token in another process."""
+    token = open_store(p11_kit, P11_KIT)
+    yield token
+    token.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute, KeyType
+from pkcs11 import Attribute, KeyType, Mechanism
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from sidecar.core.schemes import KeyAlgorithm
@@ -54,6 +54,15 @@ def templates(profile: TokenProfile) -> Templates:
     A value of `None` leaves the attribute out.
     """
     return {**_PUBLIC, **profile.public_template}, {**_PRIVATE, **profile.private_template}
+
+
+def generation_mechanism(algorithm: KeyAlgorithm) -> Mechanism:
+    """What `make_key_pair` makes such a key with."""
+    if algorithm.rsa_bits:
+        return Mechanism.RSA_PKCS_KEY_PAIR_GEN
+    if algorithm is KeyAlgorithm.ED25519:
+        return Mechanism.EC_EDWARDS_KEY_PAIR_GEN
+    return Mechanism.EC_KEY_PAIR_GEN
 
 
 def make_key_pair(

@@ -29,8 +29,15 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.token.base import Assurance, KeyId, TokenKey
-from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attribute
-from sidecar.token.keypair import key_id_of, make_key_pair, origin_of, require_born, templates
+from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attributes
+from sidecar.token.keypair import (
+    generation_mechanism,
+    key_id_of,
+    make_key_pair,
+    origin_of,
+    require_born,
+    templates,
+)
 from sidecar.token.library import Library
 from sidecar.token.login import Login
 from sidecar.token.mechanisms import LONGEST_SIGNATURE, Way, ways
@@ -141,8 +148,10 @@ class Pkcs11Token:
             self._public_keys.setdefault(key.id, key.public_key)
             seen = tuple(s for s in algorithm.schemes if self._way(key.id, s))
             if not seen:
+                tried = {w.mechanism.name: None for s in algorithm.schemes for w in ways(s)}
                 raise MechanismMissing(
-                    f"token {self._label!r} signs with no scheme of {algorithm.value}; "
+                    f"token {self._label!r} signs with no scheme of {algorithm.value}: CKM_"
+                    f"{', CKM_'.join(tried)} are missing or do not work; "
                     "see what it can do: meshkey token probe"
                 )
             self._seen[algorithm] = seen
@@ -190,13 +199,20 @@ class Pkcs11Token:
 
     def _way(self, key_id: KeyId, scheme: SignatureScheme) -> Way | None:
         """The first way whose signature verifies; tried once in the life of this object."""
+        listed = {m.name for m in self._report.mechanisms}
         for way in ways(scheme):
-            if way.mechanism.name not in {m.name for m in self._report.mechanisms}:
+            if way.mechanism.name not in listed or way.mechanism in self._profile.unusable:
                 continue
             try:
                 self._try_way(key_id, way)
-            except (KeyChanged, LoginRefused, NoSuchKey, TokenUnavailable):
+            except (KeyChanged, LoginRefused, NoSuchKey):
                 raise  # nothing about the scheme
+            except TokenUnavailable as error:
+                # CKR_GENERAL_ERROR says that the token is lost, or that this does not work.
+                # Raises where it is lost.
+                self._key(key_id)
+                log.debug("scheme not usable", scheme=scheme.name, error=str(error))
+                continue
             except TokenError as error:
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
                 continue
@@ -240,15 +256,34 @@ class Pkcs11Token:
         wished = templates(self._profile)
         try:
             return make_key_pair(session, algorithm, wished, key_id=key_id, label=label)
+        except pkcs11.MechanismInvalid as error:
+            raise MechanismMissing(self._makes_none(algorithm)) from error
         except TEMPLATE_REFUSALS as error:
-            attribute = refused_attribute(session, algorithm, wished)
-            if attribute is None:
+            if self._is_out_of_range(algorithm):
+                raise MechanismMissing(self._makes_none(algorithm)) from error
+            refused = refused_attributes(session, algorithm, self._profile)
+            if refused is None:
                 raise
+            blamed, fitting = refused
             raise TokenError(
-                f"token {self._label!r} refuses {attribute} for a key of {algorithm.value} "
-                f"({type(error).__name__}): profile {self._profile.name!r} does not fit it, "
-                "set another token.profile"
+                f"token {self._label!r} refuses {' and '.join(blamed) or 'the template'} for a key "
+                f"of {algorithm.value} ({type(error).__name__}): profile {self._profile.name!r} "
+                f"does not fit it, set token.profile to {fitting or 'another one'}"
             ) from error
+
+    def _is_out_of_range(self, algorithm: KeyAlgorithm) -> bool:
+        name = generation_mechanism(algorithm).name
+        sizes = [m for m in self._report.mechanisms if m.name == name]
+        # Some count in bytes, some say 0 for no limit.
+        bits = algorithm.rsa_bits or 0
+        return any(1024 <= each.largest < bits for each in sizes)
+
+    def _makes_none(self, algorithm: KeyAlgorithm) -> str:
+        name = generation_mechanism(algorithm).name
+        return (
+            f"token {self._label!r} makes no keys of {algorithm.value}: CKM_{name} is missing or "
+            "does not reach that far; see what it can do: meshkey token probe"
+        )
 
     def _sign(
         self, state: ThreadState, key_id: KeyId, way: Way, message: bytes, *, trial: bool = False

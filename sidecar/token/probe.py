@@ -12,9 +12,9 @@ from pkcs11 import Mechanism, MechanismFlag, TokenFlag
 
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import MechanismMissing, TokenError, TokenUnavailable
-from sidecar.token.base import Assurance, Origin
+from sidecar.token.base import Origin
 from sidecar.token.library import Library
-from sidecar.token.profiles import TokenProfile
+from sidecar.token.profiles import TokenProfile, assurance_of
 from sidecar.token.report import AlgorithmReport, MechanismReport, SchemeReport, TokenReport
 
 if TYPE_CHECKING:
@@ -30,14 +30,16 @@ def look_at(library: Library, token: pkcs11.Token, profile: TokenProfile) -> Tok
     """What the token says of itself, without making anything. Blocks, some milliseconds."""
     mechanisms = _mechanisms(token.slot)
     limit = library.session_limit(token.slot.slot_id)
+    model = _text(token.model)
+    assurance = assurance_of(profile, model, hardware_flag=_in_hardware(mechanisms))
     return TokenReport(
         label=str(token.label),
         serial=_text(token.serial),
-        model=_text(token.model),
+        model=model,
         manufacturer=_text(token.manufacturer_id),
         library=library.description,
         profile=profile.name,
-        assurance=(profile.assurance or _claimed(mechanisms)).value,
+        assurance=assurance.value,
         protected_authentication_path=bool(token.flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH),
         session_limit=limit,
         concurrency=_concurrency(profile, limit),
@@ -108,10 +110,9 @@ def _mechanisms(slot: pkcs11.Slot) -> tuple[MechanismReport, ...]:
     return tuple(sorted(reports, key=lambda report: report.name))
 
 
-def _claimed(mechanisms: Sequence[MechanismReport]) -> Assurance:
+def _in_hardware(mechanisms: Sequence[MechanismReport]) -> bool:
     making = [m for m in mechanisms if m.name in {each.name for each in _MAKES_KEYS}]
-    in_hardware = bool(making) and all("HW" in m.flags for m in making)
-    return Assurance.HARDWARE if in_hardware else Assurance.SOFTWARE
+    return bool(making) and all("HW" in m.flags for m in making)
 
 
 def _concurrency(profile: TokenProfile, session_limit: int | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pkcs11 import Attribute
+from pkcs11 import Attribute, Mechanism
 
 from sidecar.token.base import Assurance
 
@@ -17,7 +17,8 @@ class TokenProfile:
     """How one kind of token wants to be used.
 
     `modules` are file names by which a module is recognised. `assurance` of `None` is
-    decided by what the token says: hardware where its mechanisms carry CKF_HW.
+    decided by what the token says: by its model, and where that is not known by CKF_HW on
+    the mechanisms that make keys.
     """
 
     name: str
@@ -26,6 +27,10 @@ class TokenProfile:
     # Beyond what every key of ours has; a value of None leaves the attribute out.
     public_template: _Template = field(default_factory=dict)
     private_template: _Template = field(default_factory=dict)
+    # Off where whatever answers need not be what the module was made for.
+    trusts_hardware_flag: bool = True
+    # Listed, and not to be had for keys like ours.
+    unusable: frozenset[Mechanism] = frozenset()
     # The most threads that it serves at once; None: as many as it has sessions.
     concurrency: int | None = None
     # Whether trial keys may be session objects.
@@ -36,21 +41,43 @@ class TokenProfile:
     pin_hint: str = ""
 
 
+# CK_TOKEN_INFO's model, its spaces made single. A TPM gives its vendor's string there.
+_MODELS: Mapping[str, Assurance] = {
+    "SoftHSM v2": Assurance.SOFTWARE,
+    # libtpms, which is in swtpm and so in most virtual machines' TPMs.
+    "SW TPM": Assurance.SOFTWARE,
+    # Microsoft's reference implementation: its simulator, and Hyper-V's virtual TPM.
+    "xCG fTPM": Assurance.SOFTWARE,
+    "YubiHSM": Assurance.HARDWARE,
+}
+
 SOFTHSM2 = TokenProfile("softhsm2", Assurance.SOFTWARE, modules=("libsofthsm2.so",))
 TPM2 = TokenProfile(
     "tpm2",
     None,
     modules=("libtpm2_pkcs11.so", "libtpm2_pkcs11.so.1"),
-    # It compares templates with what a TPM key is, and refuses wishes that differ.
-    public_template={Attribute.VERIFY: False, Attribute.ENCRYPT: True, Attribute.WRAP: None},
-    private_template={Attribute.DECRYPT: None, Attribute.DERIVE: None, Attribute.UNWRAP: None},
+    # It maps attributes to those of a TPM's key, VERIFY to `decrypt` and ENCRYPT to `sign`, and
+    # fails when the halves of a pair do not wish the same.
+    public_template={Attribute.VERIFY: False, Attribute.ENCRYPT: True},
+    # Made by decrypting, for which our keys are not, with anything but the TPM's own padding.
+    unusable=frozenset({Mechanism.RSA_PKCS}),
+    # A TPM does one thing at a time; more threads than this only wait in it.
+    concurrency=4,
     session_objects=False,
 )
-P11_KIT = TokenProfile("p11-kit", Assurance.SOFTWARE, modules=("p11-kit-client.so",))
+P11_KIT = TokenProfile(
+    "p11-kit",
+    None,
+    modules=("p11-kit-client.so",),
+    trusts_hardware_flag=False,
+    # One connection, whose other end does one thing at a time.
+    concurrency=4,
+)
+# From here on: from documentation and source, not run.
 SGX_CTK = TokenProfile(
     "sgx-ctk",
     Assurance.HARDWARE,
-    modules=("libp11sgx.so", "libp11SgxEnclave.signed.so"),
+    modules=("libp11sgx.so",),
     # Stock builds have one trusted control structure: one thread at a time.
     concurrency=1,
 )
@@ -59,10 +86,10 @@ YUBIHSM2 = TokenProfile(
     "yubihsm2",
     Assurance.HARDWARE,
     modules=("yubihsm_pkcs11.so",),
-    private_template={Attribute.PRIVATE: True},
-    # It has 16 sessions; one is the login's.
-    concurrency=15,
+    # All sessions of a process share one of the device's 16 and wait for each other.
+    concurrency=2,
     session_objects=False,
+    # What the device itself holds; for more the module keeps objects of its own beside the key.
     longest_label=40,
     pin_hint="four hexadecimal digits of the authentication key's id, then its password",
 )
@@ -70,6 +97,7 @@ AWS_CLOUDHSM = TokenProfile(
     "aws-cloudhsm",
     Assurance.HARDWARE,
     modules=("libcloudhsm_pkcs11.so",),
+    # No limit is documented: on the safe side.
     longest_label=127,
     pin_hint="<user>:<password> of a crypto user",
 )
@@ -88,6 +116,16 @@ PROFILES: Mapping[str, TokenProfile] = {
         GENERIC,
     )
 }
+
+
+def assurance_of(profile: TokenProfile, model: str, *, hardware_flag: bool) -> Assurance:
+    """What a token is worth whose model is `model`; `hardware_flag`: it says CKF_HW."""
+    if profile.assurance is not None:
+        return profile.assurance
+    if known := _MODELS.get(" ".join(model.split())):
+        return known
+    trusted = hardware_flag and profile.trusts_hardware_flag
+    return Assurance.HARDWARE if trusted else Assurance.SOFTWARE
 
 
 def profile_of(module_name: str) -> TokenProfile:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pkcs11
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pkcs11 import Attribute, KeyType
-from pkcs11.util.ec import encode_ec_public_key
+from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 
 from sidecar.core.public_key import PublicKey, algorithm_of
 from sidecar.errors import KeyUnsuitable
 
 _ED25519_OCTETS = 32
+_CURVES: dict[bytes, ec.EllipticCurve] = {
+    encode_named_curve_parameters(curve.name): curve
+    for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
+}
 
 
 def public_key_of(key: pkcs11.PublicKey) -> PublicKey | None:
@@ -24,7 +28,7 @@ def public_key_of(key: pkcs11.PublicKey) -> PublicKey | None:
             case KeyType.EC_EDWARDS:
                 public = _ed25519(key)
             case KeyType.EC:
-                public = load_der_public_key(encode_ec_public_key(key))
+                public = _ec(key)
             case _:
                 return None
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -48,6 +52,15 @@ def _rsa(key: pkcs11.PublicKey) -> rsa.RSAPublicKey:
     modulus = int.from_bytes(bytes(key[Attribute.MODULUS]))
     exponent = int.from_bytes(bytes(key[Attribute.PUBLIC_EXPONENT]))
     return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+
+
+def _ec(key: pkcs11.PublicKey) -> object:
+    # PKCS#11 wants the point in an OCTET STRING; Kryoptic gives it as it is unless told.
+    point = bytes(key[Attribute.EC_POINT])
+    curve = _CURVES.get(bytes(key[Attribute.EC_PARAMS]))
+    if curve and len(point) == 1 + 2 * ((curve.key_size + 7) // 8):
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+    return load_der_public_key(encode_ec_public_key(key))
 
 
 def _ed25519(key: pkcs11.PublicKey) -> ed25519.Ed25519PublicKey:

@@ -20,11 +20,11 @@ from tests.fixtures.waiting import BOUND_S
 UNKNOWN = KeyId(b"no such key here")
 
 
-@pytest.fixture(params=["softhsm2", "fake"])
+@pytest.fixture(params=["softhsm_token", "tpm2_token", "p11_kit_token", "fake"])
 def token(request: pytest.FixtureRequest) -> Token:
     if request.param == "fake":
         return FakeToken("mesh")
-    return cast("Token", request.getfixturevalue("softhsm_token"))
+    return cast("Token", request.getfixturevalue(request.param))
 
 
 def _verify(key: TokenKey, message: bytes, signature: bytes) -> None:
