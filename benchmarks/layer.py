@@ -60,21 +60,17 @@ class Bench:
         """Makes the key that is measured from here on; says why where the token makes none."""
         kind, began = KeyAlgorithm(algorithm), time.monotonic()
         taken: list[float] = []
-        if self._key:
-            self._token.destroy(self._key.id)
-            self._key = None
         try:
             while len(taken) < _GENERATIONS and time.monotonic() - began < _GENERATING_S:
-                before = time.monotonic()
-                key = self._token.generate(kind, "bench")
-                taken.append(time.monotonic() - before)
                 if self._key:
                     self._token.destroy(self._key.id)
-                self._key = key
+                    self._key = None
+                before = time.monotonic()
+                self._key = self._token.generate(kind, "bench")
+                taken.append(time.monotonic() - before)
             assert self._key
             self._scheme = self._token.schemes(self._key)[0]
         except TokenError as error:
-            self._key = None
             return {"error": str(error)}
         return {"key": str(self._key.id), "ms": median(taken) * 1e3, "scheme": self._scheme.name}
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sidecar.demo.softhsm import SoftHsmStore
 from tests.fixtures.p11kit import remote_store
-from tests.fixtures.swtpm import tpm_store
+from tests.fixtures.swtpm import MessageBus, tpm_store
 
 SOFTHSM2 = Path("/usr/lib/softhsm/libsofthsm2.so")
 TOKENS = ("softhsm2", "tpm2", "p11-kit")
@@ -67,7 +67,9 @@ def running(token: str, directory: Path) -> Iterator[Store]:
         case "softhsm2":
             yield LocalStore(directory)
         case "tpm2":
-            with tpm_store(directory) as tpm:
+            # Apart from what is taken away: a process connects to a bus once, and for good.
+            bus = MessageBus(directory.parent)
+            with bus.running(), tpm_store(directory, bus) as tpm:
                 yield tpm
         case _:
             with remote_store(directory) as remote:
