@@ -37,12 +37,15 @@ lint: setup ## Formatting, types, import directions
 	    else echo "note: cargo $${tool%% *} is not installed here, not run"; fi; done
 
 .PHONY: bench
-bench: setup benchmarks/raw_token ## Rates, as ratios within one run, into benchmarks/results.json
+bench: setup benchmarks/raw_token benchmarks/libslow_hsm.so benchmarks/libnative_pool.so ## Rates, as ratios within one run, into benchmarks/results.json
 	@$(CARGO) build --release --locked --quiet --examples
 	@$(PYTHON) -m benchmarks $(BENCH)
 
 benchmarks/raw_token: benchmarks/raw_token.c
 	@cc -O2 -Wall -Wextra -Werror -o $@ $< -ldl -lpthread
+
+benchmarks/lib%.so: benchmarks/%.c
+	@cc -O2 -Wall -Wextra -Werror -shared -fPIC -o $@ $< -ldl -lpthread
 
 .PHONY: setup
 setup: preflight $(INSTALLED) module
@@ -89,4 +92,4 @@ lock: setup ## Resolve the Python dependencies anew, with hashes and without ind
 
 .PHONY: clean
 clean: ## Remove everything that make made
-	@rm -rf .venv .stamps envoy-module/target benchmarks/raw_token build *.egg-info
+	@rm -rf .venv .stamps envoy-module/target benchmarks/raw_token benchmarks/*.so build *.egg-info

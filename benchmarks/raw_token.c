@@ -2,14 +2,15 @@
  * Signs with a PKCS#11 token directly from C: what the token itself can do, as the
  * measure for what is built on top of it.
  *
- *   raw_token MODULE TOKEN_LABEL KEY THREADS SECONDS [PIN_FILE]
+ *   raw_token MODULE TOKEN_LABEL KEY THREADS SECONDS [PIN_FILE [MECHANISM]]
  *
- * KEY is the CKA_LABEL of an EC private key or its CKA_ID in hexadecimal, the label
+ * KEY is the CKA_LABEL of a private key or its CKA_ID in hexadecimal, the label
  * tried first. The PIN is the first line of PIN_FILE, or of standard input.
+ * MECHANISM is ecdsa (the default), rsa-pss-sha256, rsa-pkcs1-sha256 or eddsa.
  *
- * Every thread has a session of its own and signs different 32-octet digests with
- * CKM_ECDSA until SECONDS have passed; hashing is not part of the measure. Prints
- * one JSON object. A latency is C_SignInit plus C_Sign. The CPU time is this
+ * Every thread has a session of its own and signs different 32-octet digests until
+ * SECONDS have passed; hashing is not part of the measure, but for EdDSA, which takes
+ * the 32 octets as its message. Prints one JSON object. A latency is C_SignInit plus C_Sign. The CPU time is this
  * process's, so a token in another process (a TPM's daemon, p11-kit) is not in it.
  *
  * Exits with 64 for wrong arguments, with 1 for a failure.
@@ -44,7 +45,12 @@ enum {
     CKA_LABEL = 3,
     CKA_ID = 0x102,
     CKO_PRIVATE_KEY = 3,
+    CKM_RSA_PKCS = 1,
+    CKM_RSA_PKCS_PSS = 0xd,
+    CKM_SHA256 = 0x250,
     CKM_ECDSA = 0x1041,
+    CKM_EDDSA = 0x1057,
+    CKG_MGF1_SHA256 = 2,
 };
 
 typedef struct {
@@ -77,6 +83,10 @@ typedef struct {
 } Mechanism;
 
 typedef struct {
+    Ulong hash, mask, salt_length;
+} PssParameters;
+
+typedef struct {
     unsigned char version[2];
     Rv (*initialize)(InitializeArguments *);
     Rv (*finalize)(void *);
@@ -101,21 +111,31 @@ typedef struct {
 
 enum {
     DIGEST = 32,
-    LONGEST_SIGNATURE = 256,
+    LONGEST_PREFIX = 19,
+    LONGEST_SIGNATURE = 512, /* RSA-4096 */
     LONGEST_PIN = 256,
     MOST_SLOTS = 64,
     MOST_THREADS = 256,
 };
 
 typedef struct {
+    const char *name;
+    Mechanism mechanism;
+    unsigned char prefix[LONGEST_PREFIX]; /* before the digest */
+    size_t prefix_length;
+} Way;
+
+typedef struct {
     const char *module, *token, *key, *pin_file;
     unsigned threads;
     double seconds;
+    const Way *way;
 } Options;
 
 typedef struct {
     unsigned number;
     Ulong session, key;
+    const Way *way;
     double seconds;
     pthread_barrier_t *start;
     uint32_t *latencies_ns;
@@ -130,6 +150,21 @@ typedef struct {
 } Result;
 
 static Functions *token;
+
+static PssParameters pss = {CKM_SHA256, CKG_MGF1_SHA256, DIGEST};
+static const Way ways[] = {
+    {.name = "ecdsa", .mechanism = {.mechanism = CKM_ECDSA}},
+    {.name = "rsa-pss-sha256", .mechanism = {CKM_RSA_PKCS_PSS, &pss, sizeof pss}},
+    {
+        /* DER of DigestInfo up to the digest (RFC 8017 section 9.2, note 1). */
+        .name = "rsa-pkcs1-sha256",
+        .mechanism = {.mechanism = CKM_RSA_PKCS},
+        .prefix = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04,
+                   0x02, 0x01, 0x05, 0x00, 0x04, 0x20},
+        .prefix_length = 19,
+    },
+    {.name = "eddsa", .mechanism = {.mechanism = CKM_EDDSA}},
+};
 
 static Options parse(int argc, char **argv);
 static void load(const char *module);
@@ -152,8 +187,11 @@ int main(int argc, char **argv)
         if (i == 0)
             log_in(session, options.pin_file); /* holds for all sessions with the token */
         Ulong key = find_key(session, options.key);
-        signers[i] = (Signer){
-            .number = i, .session = session, .key = key, .seconds = options.seconds};
+        signers[i] = (Signer){.number = i,
+                              .session = session,
+                              .key = key,
+                              .way = options.way,
+                              .seconds = options.seconds};
     }
     Result result = measure(signers, options.threads);
     print(&result, options.threads);
@@ -178,19 +216,31 @@ static void check(Rv rv, const char *function)
         fail("%s: CKR 0x%lx", function, rv);
 }
 
+/* The way of that name, the first one for no name, or NULL. */
+static const Way *find_way(const char *name)
+{
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (!name || !strcmp(ways[i].name, name))
+            return &ways[i];
+    return NULL;
+}
+
 static Options parse(int argc, char **argv)
 {
-    if (argc == 6 || argc == 7) {
+    if (argc >= 6 && argc <= 8) {
+        const Way *way = find_way(argc == 8 ? argv[7] : NULL);
         char *threads_end, *seconds_end;
         unsigned long threads = strtoul(argv[4], &threads_end, 10);
         double seconds = strtod(argv[5], &seconds_end);
         bool numbers = !*threads_end && !*seconds_end;
-        if (numbers && threads >= 1 && threads <= MOST_THREADS && seconds > 0)
-            return (Options){argv[1], argv[2], argv[3], argv[6], (unsigned)threads, seconds};
+        if (way && numbers && threads >= 1 && threads <= MOST_THREADS && seconds > 0)
+            return (Options){argv[1], argv[2], argv[3], argv[6], (unsigned)threads, seconds, way};
     }
     fprintf(stderr,
-            "usage: raw_token MODULE TOKEN_LABEL KEY_LABEL_OR_ID_HEX THREADS SECONDS [PIN_FILE]\n"
-            "1 to %d threads; without PIN_FILE the PIN is read from standard input\n",
+            "usage: raw_token MODULE TOKEN_LABEL KEY_LABEL_OR_ID_HEX THREADS SECONDS "
+            "[PIN_FILE [MECHANISM]]\n"
+            "1 to %d threads; without PIN_FILE the PIN is read from standard input\n"
+            "MECHANISM: ecdsa (the default), rsa-pss-sha256, rsa-pkcs1-sha256 or eddsa\n",
             MOST_THREADS);
     exit(64);
 }
@@ -314,14 +364,19 @@ static double cpu_seconds(void)
 static void sign_once(const Signer *signer, uint64_t counter)
 {
     /* A signature costs the same whatever the digest; only a repeated one could be cached. */
-    unsigned char digest[DIGEST] = {0x6d, 0x6b}, signature[LONGEST_SIGNATURE];
+    unsigned char input[LONGEST_PREFIX + DIGEST], signature[LONGEST_SIGNATURE];
+    const Way *way = signer->way;
+    unsigned char *digest = input + way->prefix_length;
     Ulong length = sizeof signature;
-    Mechanism mechanism = {.mechanism = CKM_ECDSA};
+    Mechanism mechanism = way->mechanism;
 
+    memcpy(input, way->prefix, way->prefix_length);
+    memset(digest, 0x6d, DIGEST);
     memcpy(digest + 8, &signer->number, sizeof signer->number);
     memcpy(digest + 16, &counter, sizeof counter);
     check(token->sign_init(signer->session, &mechanism, signer->key), "C_SignInit");
-    check(token->sign(signer->session, digest, sizeof digest, signature, &length), "C_Sign");
+    check(token->sign(signer->session, input, way->prefix_length + DIGEST, signature, &length),
+          "C_Sign");
 }
 
 static void record(Signer *signer, uint64_t latency_ns)

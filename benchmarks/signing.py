@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.drivers import RAW, run_json
+from benchmarks.stores import SOFTHSM2
 from sidecar.demo.envoy import REPOSITORY
 from sidecar.demo.mesh import Mesh
 from sidecar.demo.sidecars import Sidecar
 
-_RAW = Path(__file__).with_name("raw_token")
 _LOAD = REPOSITORY / "envoy-module" / "target" / "release" / "examples" / "sign_load"
-_MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 
 
 def measure(mesh: Mesh, sidecar: Sidecar, rounds: int, seconds: float) -> dict[str, float]:
@@ -43,26 +39,13 @@ def measure(mesh: Mesh, sidecar: Sidecar, rounds: int, seconds: float) -> dict[s
 
 def _raw(mesh: Mesh, sidecar: Sidecar, *, threads: int, seconds: float) -> dict[str, Any]:
     key = sidecar.status().identities[0].key_id.hex()
-    return _json(
-        [_RAW, _MODULE, "mesh", key, threads, seconds, mesh.mesh_pin], mesh.store.environment
+    return run_json(
+        [RAW, SOFTHSM2, "mesh", key, threads, seconds, mesh.mesh_pin], mesh.store.environment
     )
 
 
 def _stream(sidecar: Sidecar, *, in_flight: int, seconds: float) -> dict[str, Any]:
-    return _json([_LOAD, sidecar.socket, in_flight, seconds], {})
-
-
-def _json(command: list[object], environment: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return run_json([_LOAD, sidecar.socket, in_flight, seconds], {})
 
 
 def _median(samples: list[dict[str, Any]], name: str) -> float:

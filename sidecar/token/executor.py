@@ -67,7 +67,9 @@ class TokenExecutor:
     def __init__(self, threads: int, backlog: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: FairQueue[_Job] = FairQueue(backlog)
-        self._work_came = threading.Condition()
+        # Taken twice for each piece of work, so without Condition's own layer of Python.
+        self._lock = threading.Lock()
+        self._work_came = threading.Condition(self._lock)
         self._idle = 0
         self._running: dict[int, _Job] = {}
         self._finished: deque[_Job] = deque()
@@ -91,7 +93,7 @@ class TokenExecutor:
     @property
     def hung(self) -> int:
         """Threads that the module has not returned from within the limit of their work."""
-        with self._work_came:
+        with self._lock:
             return sum(job.answered for job in self._running.values())
 
     def submit(
@@ -117,7 +119,7 @@ class TokenExecutor:
         if self._all_hung and self.hung == len(self._threads):
             raise TokenUnavailable("the token's module does not return from a call; see the log")
         job = _Job(work, done, caller, time.monotonic() + limit, limit, lane)
-        with self._work_came:
+        with self._lock:
             self._waiting.put(lane, job)
             if self._idle:
                 self._work_came.notify()
@@ -136,7 +138,7 @@ class TokenExecutor:
         self._closed = True
         if self._watch:
             self._watch.cancel()
-        with self._work_came:
+        with self._lock:
             self._work_came.notify_all()
         deadline = time.monotonic() + _CLOSE_S
         for thread in self._threads:
@@ -145,39 +147,51 @@ class TokenExecutor:
                 log.error("the token's module does not return; leaving without it")
 
     def _run(self, number: int) -> None:
-        while job := self._next(number):
+        done = None
+        while job := self._next(number, done):
             try:
                 job.outcome = job.work()
             except Exception as error:  # noqa: BLE001  # whoever waits for it gets it
                 job.error = error
-            took = time.monotonic() - job.began
-            self._finished.append(job)
-            with self._work_came:
-                del self._running[number]
-                self._waiting.charge(job.lane, took)
-            if len(self._finished) >= _TOGETHER:
-                self._notify()
+            done = job
 
-    def _next(self, number: int) -> _Job | None:
-        with self._work_came:
-            while True:
-                while not (taken := self._waiting.take()):
-                    self._notify()
+    def _next(self, number: int, done: _Job | None) -> _Job | None:
+        """Waits for the next job after `done`; `None` once the executor is closed."""
+        now = time.monotonic()
+        if done:
+            self._finished.append(done)
+        while True:
+            with self._lock:
+                if done:
+                    del self._running[number]
+                    self._waiting.charge(done.lane, now - done.began)
+                    done = None
+                job, at_once = self._take(number, now)
+            # Not with the lock: it gives the interpreter's lock away, and the loop needs both.
+            if at_once or len(self._finished) >= _TOGETHER:
+                self._notify()
+            if job:
+                return job
+            with self._lock:
+                if not self._waiting:
                     if self._closed:
                         return None
                     self._idle += 1
                     self._work_came.wait()
                     self._idle -= 1
-                lane, job = taken
-                if not 0.0 < self._waiting.expected(lane) < _FAST_S:
-                    self._notify()  # what is ready does not wait for this one
-                job.began = time.monotonic()
-                if job.caller.gone or job.began > job.deadline:
-                    job.error = _too_late(job)
-                    self._finished.append(job)
-                    continue
+            now = time.monotonic()
+
+    def _take(self, number: int, now: float) -> tuple[_Job | None, bool]:
+        """A job to begin, and whether what is finished should not wait for its end."""
+        while taken := self._waiting.take():
+            lane, job = taken
+            job.began = now
+            if not job.caller.gone and now <= job.deadline:
                 self._running[number] = job
-                return job
+                return job, not 0.0 < self._waiting.expected(lane) < _FAST_S
+            job.error = _too_late(job)
+            self._finished.append(job)
+        return None, True
 
     def _notify(self) -> None:
         # A closed loop: a call that hung has returned after everyone left.
@@ -203,7 +217,7 @@ class TokenExecutor:
         """The watchdog: answers for what hangs and for what waits behind it."""
         self._deliver()
         now = time.monotonic()
-        with self._work_came:
+        with self._lock:
             late = self._waiting.drop(lambda job: job.caller.gone or now > job.deadline)
             running = list(self._running.values())
         for job in late:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Condition
+from contextlib import AbstractContextManager, contextmanager
+from threading import Condition, Lock
 
 
 class Hung(Exception):
@@ -19,22 +19,28 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._changed = Condition()
+        # Taken twice for each signature, so without Condition's own layer of Python.
+        self._lock = Lock()
+        self._changed = Condition(self._lock)
         self._users = 0
         self._closed = False
+        self._shared = _Shared(self)
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> AbstractContextManager[None]:
         """Holds the gate open; many threads at once. Blocks during a restart."""
-        with self._changed:
+        return self._shared
+
+    def _enter(self) -> None:
+        with self._lock:
             while self._closed:
                 self._changed.wait()
             self._users += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._users -= 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            # Otherwise nobody waits for it.
+            if self._closed:
                 self._changed.notify_all()
 
     @contextmanager
@@ -58,3 +64,16 @@ class Gate:
             with self._changed:
                 self._closed = False
                 self._changed.notify_all()
+
+
+class _Shared(AbstractContextManager[None]):
+    """A generator's context would take as long as all the rest here."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def __enter__(self) -> None:
+        self._gate._enter()
+
+    def __exit__(self, *_: object) -> None:
+        self._gate._leave()

@@ -12,6 +12,7 @@ from pkcs11 import _pkcs11
 
 from sidecar.core.token_selector import TokenDescription, TokenSelector
 from sidecar.errors import ConfigurationError, TokenUnavailable
+from sidecar.token.calls import SIGN, SIGN_INIT, SignCalls
 
 _CKF_OS_LOCKING_OK = 2
 _CKR_OK = 0
@@ -47,6 +48,9 @@ class _FunctionList(ctypes.Structure):
         ("C_GetTokenInfo", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)),
         ("not_used", ctypes.c_void_p * 8),
         ("C_GetSessionInfo", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)),
+        ("from_C_GetOperationState_to_C_DigestFinal", ctypes.c_void_p * 26),
+        ("C_SignInit", SIGN_INIT),
+        ("C_Sign", SIGN),
     ]
 
 
@@ -97,6 +101,10 @@ class Library:
         # there, for this module locks in any case.
         self._shared = _address(self._functions) == _address(_function_list(module))
         self._view: _pkcs11.lib | None = None
+        # What python-pkcs11 holds handles of must be the module that is called.
+        self.sign_calls = (
+            SignCalls(self._functions.C_SignInit, self._functions.C_Sign) if self._shared else None
+        )
 
     def start(self) -> None:
         """C_Initialize. Forgets every session and login of before.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pkcs11 import MGF, Mechanism
 
 from sidecar.core.schemes import SignatureScheme
+from sidecar.token.calls import MechanismStructure, mechanism_structure
 
 # DER of DigestInfo up to the digest (RFC 8017 section 9.2, note 1).
 _DIGEST_INFO = {
@@ -37,16 +40,30 @@ class Way:
         """What the token is given to sign, in words."""
         return "hashed outside" if self.hashed_outside else "whole"
 
+    @cached_property
+    def _hash(self) -> Callable[[bytes], hashlib._Hash]:
+        assert self.scheme.hash_name
+        made: Callable[[bytes], hashlib._Hash] = getattr(hashlib, self.scheme.hash_name)
+        return made
+
+    @cached_property
+    def _is_ecdsa(self) -> bool:
+        return self.scheme.name.startswith("ECDSA")
+
+    @cached_property
+    def structure(self) -> MechanismStructure:
+        """As the module takes it."""
+        return mechanism_structure(self.mechanism, *(self.parameter or ()))
+
     def input(self, message: bytes) -> bytes:
         """What the token is given for `message`."""
         if not self.hashed_outside:
             return message
-        assert self.scheme.hash_name
-        return self.prefix + hashlib.new(self.scheme.hash_name, message).digest()
+        return self.prefix + self._hash(message).digest()
 
     def encode(self, raw: bytes) -> bytes:
         """The token's answer in TLS's encoding: ECDSA's r || s becomes DER."""
-        if self.scheme.is_rsa or self.scheme is SignatureScheme.ED25519:
+        if not self._is_ecdsa:
             return raw
         half = len(raw) // 2
         return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))

@@ -88,9 +88,9 @@ def _try(token: Pkcs11Token, algorithm: KeyAlgorithm) -> AlgorithmReport:
             seen = ()
         schemes = []
         for scheme in algorithm.schemes:
-            way = token.way(scheme)
+            way = token.signing.way(scheme)
             if scheme in seen and way:
-                median = _ms(token.measure(key, scheme, _TIMES))
+                median = _ms(token.signing.measure(key, scheme, _TIMES))
                 schemes.append(SchemeReport(scheme.name, way.mechanism.name, way.given, median))
             else:
                 schemes.append(SchemeReport(scheme.name, None, "", None))

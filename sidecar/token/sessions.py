@@ -14,6 +14,7 @@ import structlog
 from sidecar.core.token_selector import TokenSelector
 from sidecar.errors import LoginRefused, MeshkeyError, TokenUnavailable
 from sidecar.token.base import KeyId
+from sidecar.token.calls import SignCalls
 from sidecar.token.failures import Lost, SessionLost, TokenLost, meaning
 from sidecar.token.gate import Gate, Hung
 from sidecar.token.library import Library
@@ -37,6 +38,8 @@ class ThreadState:
 
     era: int
     session: pkcs11.Session
+    # Where the session is nobody else's and python-pkcs11's handles are the module's own.
+    calls: SignCalls | None = None
     # Found through this session, and seen to belong to the expected public key.
     private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
     # When a signature with it was verified last, by `time.monotonic`.
@@ -187,7 +190,9 @@ class Sessions:
             if not self._era or self._token is None or self._anchor is None:
                 raise TokenLost("not logged in")
             session = None if self._one_session else self._another(self._token)
-            state = self._threads.state = ThreadState(self._era, session or self._anchor)
+            state = self._threads.state = ThreadState(
+                self._era, session or self._anchor, self._library.sign_calls
+            )
         return state
 
     def _another(self, token: pkcs11.Token) -> pkcs11.Session | None:

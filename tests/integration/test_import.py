@@ -100,7 +100,9 @@ def test_the_token_says_that_it_signs_and_does_nothing_else(token: Pkcs11Token) 
     ]
     said = token._sessions.use(
         "reading",
-        lambda state: [token._find(state, key.id)[attribute] for attribute in attributes],
+        lambda state: [
+            token.holdings.private_half(state, key.id)[attribute] for attribute in attributes
+        ],
     )
     assert said == [True, False, True, False, False, False, False, False]
 

@@ -68,7 +68,7 @@ def test_a_key_that_is_overwritten_while_it_is_in_use_is_noticed(
         _signs(softhsm_token, key)
     overwrite_key(MODULE, softhsm, "mesh", key.id)
     # At the latest when its time is up.
-    monkeypatch.setattr("sidecar.token.pkcs11._TRUSTED_S", 0.0)
+    monkeypatch.setattr("sidecar.token.signing._TRUSTED_S", 0.0)
     for _ in range(3):
         with pytest.raises(KeyChanged):
             softhsm_token.sign(key.id, SCHEME, b"m")

@@ -150,7 +150,7 @@ def test_a_mechanism_that_does_not_work_is_left_for_one_that_does(tpm2: TpmStore
     try:
         key = token.generate(KeyAlgorithm.RSA_2048, "web")
         assert SignatureScheme.RSA_PKCS1_SHA256 in token.schemes(key)
-        way = token.way(SignatureScheme.RSA_PKCS1_SHA256)
+        way = token.signing.way(SignatureScheme.RSA_PKCS1_SHA256)
         assert way is not None
         assert way.mechanism is Mechanism.SHA256_RSA_PKCS
         token.destroy(key.id)
