@@ -32,7 +32,7 @@ from sidecar.errors import (
 )
 from sidecar.token.base import Assurance, ImportedKey, ImportWay, KeyId, TokenKey
 from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attributes
-from sidecar.token.failures import out_of_memory
+from sidecar.token.failures import TokenLost, out_of_memory
 from sidecar.token.importing import Attempt
 from sidecar.token.keypair import (
     generation_mechanism,
@@ -80,6 +80,8 @@ class Pkcs11Token:
         # Held for everything but signing: SoftHSM2 2.6 fails now and then when a thread makes
         # or destroys an object while another one does, or searches.
         self._objects = threading.Lock()
+        # The era in which an object was destroyed last.
+        self._destroyed_in = 0
         self._signatures = 0
         self._counting = threading.Lock()
         self._ways: dict[SignatureScheme, Way] = {}
@@ -310,12 +312,15 @@ class Pkcs11Token:
         self, state: ThreadState, algorithm: KeyAlgorithm, key_id: KeyId, label: str
     ) -> TokenKey:
         with self._objects:
-            destroy_halves(state.session, key_id)
+            self._destroy_halves(state, key_id)
+            if self._profile.mixes_up_handles and self._destroyed_in == state.era:
+                raise TokenLost("a start is due: an object was destroyed")
             public, private = self._make(state.session, algorithm, key_id, label)
             try:
                 require_born(private)
                 public_key = require_public_key(public)
             except KeyUnsuitable:
+                self._destroyed_in = state.era
                 for half in (private, public):
                     # Whatever happens here, the key is refused and not made once more.
                     with suppress(pkcs11.PKCS11Error):
@@ -451,10 +456,14 @@ class Pkcs11Token:
             if (public_key := publics.get(key_id))
         ]
 
+    def _destroy_halves(self, state: ThreadState, key_id: KeyId) -> None:
+        if destroy_halves(state.session, key_id):
+            self._destroyed_in = state.era
+
     def _destroy(self, state: ThreadState, key_id: KeyId) -> None:
         state.private_keys.pop(key_id, None)
         with self._objects:
-            destroy_halves(state.session, key_id)
+            self._destroy_halves(state, key_id)
             self._require_presence(state)
             left = find_halves(state.session, key_id)
         if left:
