@@ -87,15 +87,17 @@ _CURVE_NOT_SUPPORTED = 0x140
 _INFORMATION_SENSITIVE = 0x170
 _TOKEN_RESOURCE_EXCEEDED = 0x201
 _KEY_EXHAUSTED = 0x203
+# CKR_BUFFER_TOO_SMALL, for which python-pkcs11 gives no number.
+_BUFFER = 0x150
+_BUFFER_TOO_SMALL = "Buffer was too small"
 _ANSWER_CODES = {
     _ACTION_PROHIBITED,
     _KEY_CHANGED,
     _KEY_FUNCTION_NOT_PERMITTED,
     _INFORMATION_SENSITIVE,
     _KEY_EXHAUSTED,
+    _BUFFER,
 }
-# python-pkcs11 gives no number for CKR_BUFFER_TOO_SMALL.
-_BUFFER_TOO_SMALL = "Buffer was too small"
 
 
 class Lost(Exception):

@@ -24,6 +24,8 @@ class Holdings:
         # Held for everything but signing: SoftHSM2 2.6 fails now and then when a thread makes
         # or destroys an object while another one does, or searches.
         self.changing = threading.Lock()
+        # The era in which an object was destroyed last.
+        self.destroyed_in = 0
         # By identifier: outlives what happens to the token.
         self.public_keys: dict[KeyId, PublicKey] = {}
 
@@ -43,6 +45,11 @@ class Holdings:
     def destroy(self, key_id: KeyId) -> None:
         self._sessions.use("destroying a key", lambda state: self._destroy(state, key_id))
         self.public_keys.pop(key_id, None)
+
+    def clear(self, state: ThreadState, key_id: KeyId) -> None:
+        """Destroys what there is of a key; hold `changing`."""
+        if destroy_halves(state.session, key_id):
+            self.destroyed_in = state.era
 
     def private_half(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
         """The private half, if its public half is the one that it had.
@@ -86,7 +93,7 @@ class Holdings:
     def _destroy(self, state: ThreadState, key_id: KeyId) -> None:
         state.private_keys.pop(key_id, None)
         with self.changing:
-            destroy_halves(state.session, key_id)
+            self.clear(state, key_id)
             self._require_presence(state)
             left = find_halves(state.session, key_id)
         if left:

@@ -26,6 +26,7 @@ from sidecar.errors import (
 )
 from sidecar.token.base import Assurance, ImportedKey, ImportWay, KeyId, TokenKey
 from sidecar.token.diagnosis import TEMPLATE_REFUSALS, refused_attributes
+from sidecar.token.failures import TokenLost
 from sidecar.token.holdings import Holdings
 from sidecar.token.importing import Attempt
 from sidecar.token.keypair import (
@@ -43,7 +44,6 @@ from sidecar.token.probe import look_at
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.public_half import require_public_key
 from sidecar.token.report import TokenReport
-from sidecar.token.search import destroy_halves
 from sidecar.token.sessions import Sessions, ThreadState
 from sidecar.token.signing import Signing
 
@@ -176,12 +176,15 @@ class Pkcs11Token:
         self, state: ThreadState, algorithm: KeyAlgorithm, key_id: KeyId, label: str
     ) -> TokenKey:
         with self.holdings.changing:
-            destroy_halves(state.session, key_id)
+            self.holdings.clear(state, key_id)
+            if self._profile.mixes_up_handles and self.holdings.destroyed_in == state.era:
+                raise TokenLost("a start is due: an object was destroyed")
             public, private = self._make(state.session, algorithm, key_id, label)
             try:
                 require_born(private)
                 public_key = require_public_key(public)
             except KeyUnsuitable:
+                self._destroyed_in = state.era
                 for half in (private, public):
                     # Whatever happens here, the key is refused and not made once more.
                     with suppress(pkcs11.PKCS11Error):

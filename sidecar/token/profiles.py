@@ -33,6 +33,8 @@ class TokenProfile:
     unusable: frozenset[Mechanism] = frozenset()
     # Off where they are not to be relied on; otherwise they are tried.
     session_objects: bool = True
+    # Gives new objects the handles of others after an object was destroyed, until its next start.
+    mixes_up_handles: bool = False
     # The most threads that it serves at once; None: as many as it has sessions.
     concurrency: int | None = None
     # The longest CKA_LABEL, in bytes.
@@ -61,6 +63,8 @@ TPM2 = TokenProfile(
     public_template={Attribute.VERIFY: False, Attribute.ENCRYPT: True},
     # Made by decrypting, for which our keys are not, with anything but the TPM's own padding.
     unusable=frozenset({Mechanism.RSA_PKCS}),
+    # token_add_tobject (up to 1.10.1 at least) counts from 2 even when the first object is gone.
+    mixes_up_handles=True,
     # A TPM does one thing at a time; more threads than this only wait in it.
     concurrency=4,
 )

@@ -41,10 +41,12 @@ def find_half(session: pkcs11.Session, kind: ObjectClass, key_id: KeyId) -> Any 
     return next(iter(_find(session, {Attribute.CLASS: kind, Attribute.ID: key_id.value})), None)
 
 
-def destroy_halves(session: pkcs11.Session, key_id: KeyId) -> None:
-    """Destroys what `find_halves` finds. Blocks."""
-    for half in find_halves(session, key_id):
+def destroy_halves(session: pkcs11.Session, key_id: KeyId) -> int:
+    """Destroys what `find_halves` finds; returns how many that were. Blocks."""
+    halves = find_halves(session, key_id)
+    for half in halves:
         half.destroy()
+    return len(halves)
 
 
 def _find(session: pkcs11.Session, template: Mapping[Attribute, Any]) -> list[Any]:
