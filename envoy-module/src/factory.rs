@@ -20,7 +20,7 @@ use crate::tls::session::Session;
 /// configuration and every handshake that began under it.
 pub struct Factory {
     pub config: Config,
-    link: Arc<LinkHandle>,
+    pub link: Arc<LinkHandle>,
     current: ArcSwapOption<Current>,
     in_flight: AtomicUsize,
     pub deadlines: Arc<Deadlines>,

@@ -14,10 +14,11 @@ use tokio::task::AbortHandle;
 use super::pending::{Outcome, Pending};
 use super::{runtime, session};
 use crate::failure::{Failure, Reason};
+use crate::handshake::pool::Pool;
 use crate::identity::snapshot::Snapshot;
 use crate::proto::sign_response::Result as Answer;
 use crate::proto::{Purpose, SignRequest};
-use crate::stats::{self, Counter, Gauge};
+use crate::stats::{self, Counter, Gauge, Role};
 
 /// For how long, counted from the loss, handshakes wait for a signer to come
 /// back. Once it has been away for longer they fail at once.
@@ -81,10 +82,17 @@ fn reply(answer: Answer) -> Result<Reply, Failure> {
 }
 
 /// Keeps a link connecting; the last one dropped ends it.
-#[derive(Debug)]
 pub struct LinkHandle {
     pub link: Arc<Link>,
     task: AbortHandle,
+    pools: [Arc<Pool>; Role::ALL.len()],
+}
+
+impl LinkHandle {
+    /// Where the handshakes of one role wait for the link's signatures.
+    pub fn pool(&self, role: Role) -> &Arc<Pool> {
+        &self.pools[role as usize]
+    }
 }
 
 impl Drop for LinkHandle {
@@ -111,6 +119,7 @@ pub fn open(signer: &Path, identity: &str) -> Result<Arc<LinkHandle>, String> {
     let handle = Arc::new(LinkHandle {
         link,
         task: task.abort_handle(),
+        pools: Default::default(),
     });
     links.insert(key, Arc::downgrade(&handle));
     Ok(handle)

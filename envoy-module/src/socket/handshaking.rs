@@ -9,7 +9,6 @@ use crate::abi::{Io, TransportSocket};
 use crate::factory::{Factory, InFlight};
 use crate::failure::{Failure, Reason};
 use crate::handshake::mailbox::Mailbox;
-use crate::handshake::pool;
 use crate::handshake::step::{Established, Finished, Handshake, Outcome, Step};
 use crate::stats::Role;
 use crate::wake::target::Target;
@@ -131,7 +130,7 @@ impl Handshaking {
             self.has_fd(envoy.fd());
         }
         self.turn = Turn::Away;
-        pool::submit(Step {
+        factory.link.pool(factory.config.role).submit(Step {
             factory: factory.clone(),
             mailbox: self.mailbox.clone(),
             handshake,
