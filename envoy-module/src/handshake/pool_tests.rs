@@ -6,6 +6,7 @@ use super::*;
 use crate::abi::TransportSocket;
 use crate::config::Config;
 use crate::factory::Factory;
+use crate::failure::Reason;
 use crate::handshake::mailbox::Mailbox;
 use crate::handshake::step::Outcome;
 use crate::stats::Role;
@@ -41,8 +42,12 @@ impl Side {
 
     /// A listener or a cluster with this signer, once it has an identity.
     fn factory(&self, role: Role) -> Arc<Factory> {
+        self.factory_for(role, 1024)
+    }
+
+    fn factory_for(&self, role: Role, max_handshakes: usize) -> Arc<Factory> {
         let json = format!(
-            r#"{{"signer":"{}","peers":{{"spiffe_ids":["{CLIENT}"]}}}}"#,
+            r#"{{"signer":"{}","peers":{{"spiffe_ids":["{CLIENT}"]}},"max_handshakes":{max_handshakes}}}"#,
             self.path.display()
         );
         let config = Config::parse(role, json.as_bytes()).unwrap();
@@ -59,7 +64,7 @@ fn begin(factory: &Arc<Factory>, input: Vec<u8>) -> Arc<Mailbox> {
     let nobody = TransportSocket(std::ptr::null_mut());
     let mailbox = Arc::new(Mailbox::new(Target::new(nobody)));
     factory.link.pool(factory.config.role).submit(Step {
-        factory: factory.clone(),
+        in_flight: factory.admit().unwrap(),
         mailbox: mailbox.clone(),
         handshake: None,
         input,
@@ -95,4 +100,22 @@ fn a_signer_that_hangs_holds_up_neither_another_ones_handshakes_nor_the_other_ro
     });
     assert!(!first_flight(&elsewhere, hello).is_empty());
     assert!(!first_flight(&client, Vec::new()).is_empty());
+}
+
+#[test]
+fn a_step_whose_connection_has_gone_still_counts_as_a_handshake() {
+    let hanging = Side::new(false);
+    let (server, client) = (
+        hanging.factory_for(Role::Server, 2),
+        hanging.factory(Role::Client),
+    );
+    let hello = first_flight(&client, Vec::new());
+    let connections = [(); 2].map(|()| begin(&server, hello.clone()));
+    until("both wait for their signatures", || {
+        server.link.link.pending.count() == 2
+    });
+    for mailbox in connections {
+        mailbox.close();
+    }
+    assert_eq!(server.admit().err().unwrap().reason, Reason::TooMany);
 }

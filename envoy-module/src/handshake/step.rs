@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::mailbox::Mailbox;
-use crate::factory::Factory;
+use crate::factory::{Factory, InFlight};
 use crate::failure::{Failure, Reason};
 use crate::identity::snapshot::Snapshot;
 use crate::peer::Peer;
@@ -14,7 +14,7 @@ use crate::tls::session::Session;
 
 /// Owns the connection while a thread of the pool works on it.
 pub struct Step {
-    pub factory: Arc<Factory>,
+    pub in_flight: Arc<InFlight>,
     pub mailbox: Arc<Mailbox>,
     /// `None` in the first step.
     pub handshake: Option<Handshake>,
@@ -78,14 +78,14 @@ impl Step {
 
     fn advance(self) -> Finished {
         let Self {
-            factory,
+            in_flight,
             handshake,
             mut input,
             deadline,
             ..
         } = self;
         let mut output = Vec::new();
-        let outcome = match handshake.map_or_else(|| begin(&factory, deadline), Ok) {
+        let outcome = match handshake.map_or_else(|| begin(in_flight.factory(), deadline), Ok) {
             Ok(handshake) => {
                 with_deadline(deadline, || process(handshake, &mut input, &mut output))
             }

@@ -27,7 +27,7 @@ pub struct Handshaking {
     /// The peer has heard from us: alerts are rustls' business.
     spoken: bool,
     deadline: Instant,
-    in_flight: Option<InFlight>,
+    in_flight: Option<Arc<InFlight>>,
 }
 
 /// Who has the connection.
@@ -125,13 +125,16 @@ impl Handshaking {
         handshake: Option<Handshake>,
         input: Vec<u8>,
     ) -> Result<(), Failure> {
-        if self.in_flight.is_none() {
-            self.in_flight = Some(factory.admit()?);
-            self.has_fd(envoy.fd());
-        }
+        let in_flight = match &self.in_flight {
+            Some(in_flight) => in_flight.clone(),
+            None => {
+                self.has_fd(envoy.fd());
+                self.in_flight.insert(factory.admit()?).clone()
+            }
+        };
         self.turn = Turn::Away;
         factory.link.pool(factory.config.role).submit(Step {
-            factory: factory.clone(),
+            in_flight,
             mailbox: self.mailbox.clone(),
             handshake,
             input,
