@@ -7,7 +7,7 @@
 //! alpn: [h2, http/1.1]                 # preferred first; empty: no ALPN
 //! peers: {spiffe_ids: [...]}           # who may be on the other end
 //! max_handshakes: 1024                 # in flight at once; more are refused
-//! handshake_timeout_ms: 10000          # for one handshake, signature included
+//! handshake_timeout_ms: 10000          # for one handshake, signature included; at most this
 //! # clusters only
 //! sni: server.demo.mesh                # default: none is sent
 //! allow_any_workload: false            # true: peers may be {trust_domain: ...}
@@ -28,6 +28,10 @@ use crate::tls::matcher::PeerMatcher;
 
 /// `sockaddr_un` holds 108 bytes, the last of them NUL.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// For how long the sidecar keeps a replaced key for the handshakes that began
+/// with it (`HANDSHAKE_TIMEOUT` in sidecar/identity/keyring.py).
+const MAX_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
 /// A checked configuration.
 #[derive(Debug, PartialEq)]
@@ -78,7 +82,7 @@ fn default_max_handshakes() -> usize {
 }
 
 fn default_handshake_timeout_ms() -> u64 {
-    10_000
+    MAX_HANDSHAKE_TIMEOUT_MS
 }
 
 impl Config {
@@ -99,10 +103,7 @@ impl Config {
             peers: matcher(role, document.peers, any_workload)?,
             any_workload,
             max_handshakes: at_least_one("max_handshakes", document.max_handshakes)?,
-            handshake_timeout: Duration::from_millis(at_least_one(
-                "handshake_timeout_ms",
-                document.handshake_timeout_ms,
-            )?),
+            handshake_timeout: handshake_timeout(document.handshake_timeout_ms)?,
         })
     }
 }
@@ -167,6 +168,16 @@ fn matcher(role: Role, peers: Peers, any_workload: bool) -> Result<PeerMatcher, 
             .map(PeerMatcher::AnyOf)
             .map_err(|reason| format!("peers.trust_domain: {reason}")),
     }
+}
+
+fn handshake_timeout(milliseconds: u64) -> Result<Duration, String> {
+    if milliseconds > MAX_HANDSHAKE_TIMEOUT_MS {
+        return Err(format!(
+            "handshake_timeout_ms must be at most {MAX_HANDSHAKE_TIMEOUT_MS}: after that the \
+             sidecar may have destroyed the key that the handshake began with"
+        ));
+    }
+    at_least_one("handshake_timeout_ms", milliseconds).map(Duration::from_millis)
 }
 
 fn at_least_one<T: From<u8> + PartialOrd>(name: &str, value: T) -> Result<T, String> {
@@ -293,3 +304,11 @@ mod tests {
         }
     }
 }
+            (
+                r#"{"signer":"/s","handshake_timeout_ms":0,"peers":{"trust_domain":"a"}}"#,
+                "handshake_timeout_ms must be at least 1",
+            ),
+            (
+                r#"{"signer":"/s","handshake_timeout_ms":10001,"peers":{"trust_domain":"a"}}"#,
+                "handshake_timeout_ms must be at most 10000: ",
+            ),

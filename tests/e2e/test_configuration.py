@@ -66,6 +66,11 @@ WRONG_LISTENERS = {
     "an empty list of peers": (
         {'peers: {trust_domain: "${TRUST_DOMAIN}"}': "peers: {spiffe_ids: []}"},
         "listener rejected: peers.spiffe_ids is empty: name every SPIFFE ID that may answer",
+    "more time for a handshake than the sidecar keeps its key": (
+        {"handshake_timeout_ms: 10000": "handshake_timeout_ms: 10001"},
+        "cluster rejected: handshake_timeout_ms must be at most 10000: after that the sidecar"
+        " may have destroyed the key that the handshake began with",
+    ),
     ),
     "a cluster's setting": (
         {"alpn: [h2, http/1.1]": "allow_any_workload: true"},
