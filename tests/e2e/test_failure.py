@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -150,6 +153,38 @@ def test_a_client_that_cannot_sign_keeps_its_connections_and_makes_no_new_ones(
 
 
 def test_a_server_that_starts_before_its_sidecar_waits_for_it(
+def test_a_sidecar_that_is_frozen_is_noticed_and_found_again(
+    lab: Lab, application: Application, stack: ExitStack
+) -> None:
+    sidecar = stack.enter_context(lab.sidecar(SERVER, lab.store()))
+    server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=sidecar.socket))
+    port, context = server.port("mtls"), client_context(lab.credentials(CLIENT))
+    assert call(port, context).status == 200
+    record = Record(server)
+
+    stack.callback(os.kill, sidecar.pid, signal.SIGCONT)
+    os.kill(sidecar.pid, signal.SIGSTOP)
+    wait_for(lambda: gauge(server, "signers.connected") == 0, "the loss is noticed")
+    for _ in range(2):
+        assert call(port, context).octets == b""
+    record.wait_for_handshakes(server__failed__no_signer=2)
+    explained = f"no signer at {sidecar.socket}: the signer has ended or does not answer ("
+    assert [explained in line for line in failures(record)] == [True, True]
+
+    os.kill(sidecar.pid, signal.SIGCONT)
+    wait_for(lambda: call(port, context).status == 200, "handshakes succeed again")
+
+
+def test_a_link_on_which_nothing_is_said_stays(lab: Lab, server: Envoy) -> None:
+    record = Record(server)
+    # Several pings: a server that did not allow them would end the connection at the third.
+    time.sleep(6)
+    assert gauge(server, "signers.connected") == 1
+    assert record.logged() == []
+    context = client_context(lab.credentials(CLIENT))
+    assert call(server.port("mtls"), context).octets
+
+
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
     name = lab.short_path("sc").name

@@ -161,6 +161,24 @@ fn a_handshake_waits_for_a_signer_that_was_lost_for_the_grace_and_no_longer() {
 }
 
 #[test]
+fn a_signer_that_freezes_is_lost_and_found_again() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let signer = FakeSigner::start(&path, first, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    let frozen = signer.freeze();
+    let failure = sign(&handle.link, b"m").unwrap_err();
+    assert_eq!(failure.reason, Reason::NoSigner);
+    let at = path.display();
+    let expected = format!("no signer at {at}: the signer has ended or does not answer (");
+    assert!(failure.detail.starts_with(&expected), "{failure}");
+    drop(frozen);
+    await_generation(&handle.link, 1);
+    assert_eq!(sign(&handle.link, b"m").unwrap(), b"m");
+}
+
+#[test]
 fn a_request_made_while_its_connection_goes_is_not_forgotten() {
     let (ca, link) = (Authority::new(), Link::new(&socket_path(), "default"));
     let first = update(1, SERVER, &ca, &ca.workload(SERVER));
