@@ -18,6 +18,7 @@ from sidecar.demo.processes import wait_for
 from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.traffic import get
 from tests.e2e.application import Application
+from tests.e2e.at_once import OK
 from tests.e2e.lab import HTTP1_TO_SERVER, Lab, bootstrap
 from tests.e2e.peers import Http2Client, call, client_context
 from tests.e2e.record import Record, access_to, gauge
@@ -152,7 +153,6 @@ def test_a_client_that_cannot_sign_keeps_its_connections_and_makes_no_new_ones(
     assert (client.pid, client.running) == (pid, True)
 
 
-def test_a_server_that_starts_before_its_sidecar_waits_for_it(
 def test_a_sidecar_that_is_frozen_is_noticed_and_found_again(
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
@@ -185,6 +185,7 @@ def test_a_link_on_which_nothing_is_said_stays(lab: Lab, server: Envoy) -> None:
     assert call(server.port("mtls"), context).octets
 
 
+def test_a_server_that_starts_before_its_sidecar_waits_for_it(
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
     name = lab.short_path("sc").name
@@ -229,6 +230,19 @@ def test_a_client_without_a_signer_sends_not_one_octet(lab: Lab) -> None:
         assert get(client.port("outbound"))[0] == 503
         assert upstream.accepted == 1
         assert upstream.octets == b""
+
+
+def test_connections_beyond_the_limit_cost_no_signature(lab: Lab, application: Application) -> None:
+    bucket = "token_bucket: {max_tokens: 5000, tokens_per_fill: 5000, fill_interval: 1s}"
+    small = "token_bucket: {max_tokens: 2, tokens_per_fill: 2, fill_interval: 3600s}"
+    with lab.server(application.port, bootstrap("server", {bucket: small})) as server:
+        record, context = Record(server), client_context(lab.credentials(CLIENT))
+        answers = [call(server.port("mtls"), context) for _ in range(4)]
+        assert [answer.octets[:15] for answer in answers] == [OK, OK, b"", b""]
+        assert record.handshakes() == {"server.ok": 2}
+        assert record.signatures() == {"asked": 2, "made": 2}
+        limited = "listener_local_ratelimit.mtls.rate_limited"
+        assert server.stats(f"^{limited}$")[limited] == 2
 
 
 def test_a_sidecar_that_is_killed_leaves_nothing_that_stops_the_next(
