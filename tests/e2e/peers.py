@@ -174,6 +174,30 @@ class TlsServer:
         return Visit("", octets, alpn, names[0], bool(resumed), certificate)
 
 
+class Crowded(TlsServer):
+    """Has no room for a connection, so that connecting takes its time, until `make_room`."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context)
+        self._listening.listen(0)
+        self._crowd = [_attempt(self.port) for _ in range(4)]
+
+    def __enter__(self) -> Crowded:
+        return self
+
+    def make_room(self) -> None:
+        for connection in self._crowd:
+            connection.close()
+        super().__enter__()
+
+
+def _attempt(port: int) -> socket.socket:
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.connect_ex(("127.0.0.1", port))
+    return connection
+
+
 class Http2Client:
     """One HTTP/2 connection, one request at a time, without any check of what it sends."""
 

@@ -20,7 +20,7 @@ from sidecar.demo.traffic import get
 from tests.e2e.application import Application
 from tests.e2e.at_once import OK
 from tests.e2e.lab import HTTP1_TO_SERVER, Lab, bootstrap
-from tests.e2e.peers import Http2Client, call, client_context
+from tests.e2e.peers import Crowded, Http2Client, call, client_context, server_context
 from tests.e2e.record import Record, access_to, gauge
 from tests.e2e.tcp import TcpServer, plaintext
 
@@ -243,6 +243,23 @@ def test_connections_beyond_the_limit_cost_no_signature(lab: Lab, application: A
         assert record.signatures() == {"asked": 2, "made": 2}
         limited = "listener_local_ratelimit.mtls.rate_limited"
         assert server.stats(f"^{limited}$")[limited] == 2
+
+
+def test_the_time_of_a_handshake_begins_with_the_connection(lab: Lab) -> None:
+    changes = {**HTTP1_TO_SERVER, "handshake_timeout_ms: 10000": "handshake_timeout_ms: 2000"}
+    context = server_context(lab.credentials(SERVER), lab.roots, "http/1.1")
+    with Crowded(context) as peer, lab.client(peer.port, bootstrap("client", changes)) as client:
+        record = Record(client)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(get, client.port("outbound"))
+            connecting = "cluster.server.upstream_cx_total"
+            wait_for(lambda: client.stats(f"^{connecting}$")[connecting] == 1, "the attempt")
+            # The kernel repeats the attempt until there is room for it.
+            time.sleep(2.1)
+            assert record.handshakes() == {}
+            peer.make_room()
+            assert asking.result()[0] == 200
+        record.wait_for_handshakes(client__ok=1)
 
 
 def test_a_sidecar_that_is_killed_leaves_nothing_that_stops_the_next(

@@ -26,7 +26,8 @@ pub struct Handshaking {
     output: Vec<u8>,
     /// The peer has heard from us: alerts are rustls' business.
     spoken: bool,
-    deadline: Instant,
+    /// `None` while a client's connection is not there yet.
+    deadline: Option<Instant>,
     in_flight: Option<Arc<InFlight>>,
 }
 
@@ -48,21 +49,25 @@ pub enum Progress {
 }
 
 impl Handshaking {
-    pub fn new(envoy: TransportSocket, factory: &Factory) -> Self {
-        let mailbox = Arc::new(Mailbox::new(Target::new(envoy)));
-        let deadline = Instant::now() + factory.config.handshake_timeout;
-        factory.deadlines.add(deadline, &mailbox);
+    pub fn new(envoy: TransportSocket) -> Self {
         Self {
-            mailbox,
+            mailbox: Arc::new(Mailbox::new(Target::new(envoy))),
             turn: Turn::Ours {
                 handshake: None,
                 input: Vec::new(),
             },
             output: Vec::new(),
             spoken: false,
-            deadline,
+            deadline: None,
             in_flight: None,
         }
+    }
+
+    /// The connection is there: the handshake's time runs.
+    pub fn start(&mut self, factory: &Factory) {
+        let deadline = Instant::now() + factory.config.handshake_timeout;
+        factory.deadlines.add(deadline, &self.mailbox);
+        self.deadline = Some(deadline);
     }
 
     /// Goes on from where the last call stopped, until the peer or the pool has
@@ -99,7 +104,10 @@ impl Handshaking {
     }
 
     fn exchange(&mut self, envoy: TransportSocket, factory: &Arc<Factory>) -> Result<(), Failure> {
-        if Instant::now() >= self.deadline {
+        let Some(deadline) = self.deadline else {
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
             let limit = factory.config.handshake_timeout.as_millis();
             let detail = format!("the handshake was not done in {limit} ms");
             return Err(Failure::new(Reason::Timeout, detail));
@@ -114,7 +122,7 @@ impl Handshaking {
             return Ok(());
         }
         let (handshake, input) = (handshake.take(), std::mem::take(input));
-        self.hand_over(envoy, factory, handshake, input)
+        self.hand_over(envoy, factory, handshake, input, deadline)
     }
 
     /// From here to the step's result the connection is the pool's.
@@ -124,6 +132,7 @@ impl Handshaking {
         factory: &Arc<Factory>,
         handshake: Option<Handshake>,
         input: Vec<u8>,
+        deadline: Instant,
     ) -> Result<(), Failure> {
         let in_flight = match &self.in_flight {
             Some(in_flight) => in_flight.clone(),
@@ -138,7 +147,7 @@ impl Handshaking {
             mailbox: self.mailbox.clone(),
             handshake,
             input,
-            deadline: self.deadline,
+            deadline,
         });
         Ok(())
     }
