@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sidecar.demo.envoy import Envoy
 from sidecar.demo.mesh import CLIENT, SERVER, TRUST_DOMAIN
 from sidecar.demo.processes import wait_for
 from sidecar.demo.sidecars import Sidecar
@@ -174,3 +175,35 @@ def test_more_handshakes_than_allowed_are_refused_at_once(
         assert record.handshakes() == {"server.ok": 5, "server.failed.too_many": MANY - 5}
         assert gauge(server, "handshakes.in_flight") == 0
         assert any("(max_handshakes: 5)" in line for line in record.logged())
+
+
+def test_handshakes_that_envoy_has_given_up_count_while_the_signer_has_them(
+    lab: Lab, server: Envoy
+) -> None:
+    changes = {
+        **HTTP1_TO_SERVER,
+        "connect_timeout: 15s": "connect_timeout: 0.5s",
+        "max_handshakes: 1024": "max_handshakes: 2",
+    }
+    identity = lab.forge.certify(CLIENT)
+    with (
+        FakeSigner(
+            lab.short_path("sign"),
+            [identity.certificate],
+            identity.private_key,
+            {TRUST_DOMAIN: [lab.forge.root_der, lab.local_root_der]},
+            spiffe_id=CLIENT,
+            together=MANY,
+        ) as signer,
+        lab.client(
+            server.port("mtls"), bootstrap("client", changes), SIGNER_SOCKET=signer.socket
+        ) as client,
+    ):
+        record = Record(client)
+        for _ in range(2):
+            assert get(client.port("outbound"))[0] == 503
+        assert record.handshakes() == {}
+        assert gauge(client, "handshakes.in_flight") == 2
+        assert get(client.port("outbound"))[0] == 503
+        record.wait_for_handshakes(client__failed__too_many=1)
+        assert signer.most_waiting == 2
