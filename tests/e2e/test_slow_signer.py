@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.e2e.application import Application
 from tests.e2e.at_once import OK, ask, ask_at_once
 from tests.e2e.fake_signer import FakeSigner
 from tests.e2e.lab import HTTP1_TO_SERVER, Lab, bootstrap, without_waker
-from tests.e2e.peers import client_context
+from tests.e2e.peers import call_unix, client_context
 from tests.e2e.record import Record, gauge
 from tests.e2e.shim import Shim
 from tests.fixtures.waiting import soon
@@ -175,6 +176,32 @@ def test_more_handshakes_than_allowed_are_refused_at_once(
         assert record.handshakes() == {"server.ok": 5, "server.failed.too_many": MANY - 5}
         assert gauge(server, "handshakes.in_flight") == 0
         assert any("(max_handshakes: 5)" in line for line in record.logged())
+
+
+def test_a_handshake_that_nothing_can_wake_waits_for_the_waker(
+    lab: Lab, application: Application
+) -> None:
+    changes = {
+        "{socket_address: {address: 127.0.0.1, port_value: ${LISTEN_PORT}}}": (
+            '{pipe: {path: "${RUN_DIR}/mtls.sock"}}'
+        ),
+        # What the module dials to become the waker; the listener is elsewhere.
+        'value: {socket: "${RUN_DIR}/waker.sock"}': 'value: {socket: "${RUN_DIR}/late.sock"}',
+    }
+    with (
+        lab.server(application.port, bootstrap("server", changes)) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        record = Record(server)
+        context = client_context(lab.credentials(CLIENT))
+        asking = pool.submit(call_unix, server.directory / "mtls.sock", context)
+        wait_for(lambda: record.signatures() == {"asked": 1, "made": 1}, "the signature")
+        said = "handshakes on connections that are not TCP wait for a meshkey_waker listener"
+        wait_for(lambda: any(said in line for line in record.logged()), "the explanation")
+        assert record.handshakes() == {}
+        (server.directory / "late.sock").symlink_to("waker.sock")
+        assert asking.result().status == 200
+        assert record.handshakes() == {"server.ok": 1}
 
 
 def test_handshakes_that_envoy_has_given_up_count_while_the_signer_has_them(
