@@ -405,12 +405,16 @@ impl NetworkFilter {
         unsafe { (host().network_filter_drain_read_buffer)(self.0, count) };
     }
 
-    /// Connection-wide filter state.
+    /// Connection-wide filter state; whether it holds `value` now. Envoy itself
+    /// says yes even when it could not set it.
     pub fn set_filter_state(self, key: &str, value: &str) -> bool {
-        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let mut found = Bytes::EMPTY;
         unsafe {
-            let (key, value) = (Bytes::borrowing(key), Bytes::borrowing(value));
-            (host().network_set_filter_state_bytes)(self.0, key, value)
+            let key = Bytes::borrowing(key.as_bytes());
+            let set = Bytes::borrowing(value.as_bytes());
+            (host().network_set_filter_state_bytes)(self.0, key, set)
+                && (host().network_get_filter_state_bytes)(self.0, key, &mut found)
+                && found.as_slice() == value.as_bytes()
         }
     }
 

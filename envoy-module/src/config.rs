@@ -187,6 +187,36 @@ fn at_least_one<T: From<u8> + PartialOrd>(name: &str, value: T) -> Result<T, Str
     Ok(value)
 }
 
+/// The configuration of the `meshkey_peer` filter.
+#[derive(Debug, Default, PartialEq)]
+pub struct CompanionConfig {
+    /// Who is let in, of those whom the transport socket has accepted.
+    pub peers: Option<PeerMatcher>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompanionDocument {
+    peers: Option<Peers>,
+}
+
+impl CompanionConfig {
+    /// A `filter_config` need not be there.
+    pub fn parse(json: &[u8]) -> Result<Self, String> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        let document: CompanionDocument =
+            serde_json::from_slice(json).map_err(|error| format!("meshkey_peer: {error}"))?;
+        let peers = document
+            .peers
+            .map(|peers| matcher(Role::Server, peers, false))
+            .transpose()
+            .map_err(|reason| format!("meshkey_peer: {reason}"))?;
+        Ok(Self { peers })
+    }
+}
+
 /// The configuration of the `meshkey_waker` filter.
 #[derive(Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -288,22 +318,6 @@ mod tests {
                 r#"{"signer":"/s","sigher":1,"peers":{"trust_domain":"a"}}"#,
                 "sigher",
             ),
-            ("", "configuration"),
-        ];
-        for (json, word) in wrong {
-            let error = server(json).unwrap_err();
-            assert!(error.contains(word) && !error.contains('\n'), "{error}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_configuration_panics(json in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Config::parse(Role::Client, &json);
-            let _ = WakerConfig::parse(&json);
-        }
-    }
-}
             (
                 r#"{"signer":"/s","handshake_timeout_ms":0,"peers":{"trust_domain":"a"}}"#,
                 "handshake_timeout_ms must be at least 1",
@@ -312,3 +326,43 @@ mod tests {
                 r#"{"signer":"/s","handshake_timeout_ms":10001,"peers":{"trust_domain":"a"}}"#,
                 "handshake_timeout_ms must be at most 10000: ",
             ),
+            ("", "configuration"),
+        ];
+        for (json, word) in wrong {
+            let error = server(json).unwrap_err();
+            assert!(error.contains(word) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_companion_lets_everybody_in_unless_peers_are_named() {
+        for json in ["", "{}"] {
+            assert_eq!(CompanionConfig::parse(json.as_bytes()).unwrap().peers, None);
+        }
+        let json = format!(r#"{{"peers":{{"spiffe_ids":["{ID}"]}}}}"#);
+        let config = CompanionConfig::parse(json.as_bytes()).unwrap();
+        let exactly = PeerMatcher::Exactly(vec![ID.parse().unwrap()]);
+        assert_eq!(config.peers, Some(exactly));
+        let config = CompanionConfig::parse(br#"{"peers":{"trust_domain":"demo.mesh"}}"#).unwrap();
+        let any = PeerMatcher::AnyOf("demo.mesh".parse().unwrap());
+        assert_eq!(config.peers, Some(any));
+        for wrong in [
+            r#"{"peers":{}}"#,
+            r#"{"peers":{"spiffe_ids":[]}}"#,
+            r#"{"pears":{}}"#,
+            "[",
+        ] {
+            let error = CompanionConfig::parse(wrong.as_bytes()).unwrap_err();
+            assert!(error.starts_with("meshkey_peer: "), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_configuration_panics(json in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Config::parse(Role::Client, &json);
+            let _ = CompanionConfig::parse(&json);
+            let _ = WakerConfig::parse(&json);
+        }
+    }
+}

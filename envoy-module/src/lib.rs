@@ -20,6 +20,7 @@ mod handshake;
 mod host_version;
 mod identity;
 mod peer;
+mod report;
 mod signer;
 mod socket;
 mod spiffe;
@@ -40,7 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null;
 
 use abi::{Bytes, ConnectionEvent, FilterStatus, IoResult, Level, NetworkFilter, TransportSocket};
-use companion::{Companion, CompanionConfig};
+use companion::{Companion, CompanionFactory};
 use config::Config;
 use factory::Configured;
 use socket::Socket;
@@ -54,7 +55,7 @@ const WAKER: &str = "meshkey_waker";
 
 /// The configuration of a network filter, by its name.
 enum FilterConfig {
-    Companion { _config: CompanionConfig },
+    Companion(CompanionFactory),
     Waker { _listener: WakerListener },
 }
 
@@ -297,8 +298,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
         let (name, json) = unsafe { (name.as_slice(), config.as_slice()) };
         configured(check_host().and_then(|()| {
             if name == COMPANION.as_bytes() {
-                let config = CompanionConfig::new(envoy);
-                Ok(FilterConfig::Companion { _config: config })
+                CompanionFactory::new(envoy, json).map(FilterConfig::Companion)
             } else if name == WAKER.as_bytes() {
                 let listener = WakerListener::new(envoy, json)?;
                 Ok(FilterConfig::Waker {
@@ -329,7 +329,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_new(
         let envoy = NetworkFilter(envoy);
         // SAFETY: see above.
         let filter = match unsafe { borrow::<FilterConfig>(config) } {
-            FilterConfig::Companion { .. } => Filter::Companion(Companion::new(envoy)),
+            FilterConfig::Companion(factory) => Filter::Companion(factory.companion(envoy)),
             FilterConfig::Waker { .. } => Filter::Waker(WakerFilter::new(envoy)),
         };
         Box::into_raw(Box::new(filter)).cast_const().cast()

@@ -5,7 +5,6 @@
 //! held across it, and hooks that find the state borrowed leave a note instead.
 
 mod handshaking;
-mod report;
 mod scratch;
 mod traffic;
 
@@ -17,6 +16,7 @@ use crate::companion;
 use crate::factory::Factory;
 use crate::failure::{Failure, Reason};
 use crate::handshake::step::Established;
+use crate::report;
 use crate::stats::{self, Counter, Role};
 use handshaking::{Handshaking, Progress};
 use traffic::Traffic;
