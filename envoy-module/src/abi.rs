@@ -124,9 +124,25 @@ macro_rules! host_callbacks {
                     }
                 },)* })
             }
+
+            /// Every callback does nothing, and returns zeroes.
+            #[cfg(test)]
+            fn inert() -> Self {
+                Self { $($name: {
+                    unsafe extern "C" fn inert($(_: $arg),*) $(-> $ret)? {
+                        // SAFETY: integers, booleans and pointers, which may be zero.
+                        unsafe { std::mem::zeroed() }
+                    }
+                    inert
+                },)* }
+            }
         }
     };
 }
+
+#[cfg(test)]
+#[path = "testing/envoy.rs"]
+pub mod fake;
 
 host_callbacks! {
     fn log(c_int, Bytes);
@@ -151,6 +167,7 @@ host_callbacks! {
     fn network_filter_read_disable(*mut c_void, bool) -> c_int;
     fn network_filter_drain_read_buffer(*mut c_void, usize) -> bool;
     fn network_set_filter_state_bytes(*mut c_void, Bytes, Bytes) -> bool;
+    fn network_get_filter_state_bytes(*mut c_void, Bytes, *mut Bytes) -> bool;
     fn network_filter_scheduler_new(*mut c_void) -> *mut c_void;
     fn network_filter_scheduler_commit(*mut c_void, u64);
     fn network_filter_scheduler_delete(*mut c_void);
@@ -388,12 +405,16 @@ impl NetworkFilter {
         unsafe { (host().network_filter_drain_read_buffer)(self.0, count) };
     }
 
-    /// Connection-wide filter state.
+    /// Connection-wide filter state; whether it holds `value` now. Envoy itself
+    /// says yes even when it could not set it.
     pub fn set_filter_state(self, key: &str, value: &str) -> bool {
-        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let mut found = Bytes::EMPTY;
         unsafe {
-            let (key, value) = (Bytes::borrowing(key), Bytes::borrowing(value));
-            (host().network_set_filter_state_bytes)(self.0, key, value)
+            let key = Bytes::borrowing(key.as_bytes());
+            let set = Bytes::borrowing(value.as_bytes());
+            (host().network_set_filter_state_bytes)(self.0, key, set)
+                && (host().network_get_filter_state_bytes)(self.0, key, &mut found)
+                && found.as_slice() == value.as_bytes()
         }
     }
 

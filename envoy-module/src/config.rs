@@ -7,7 +7,7 @@
 //! alpn: [h2, http/1.1]                 # preferred first; empty: no ALPN
 //! peers: {spiffe_ids: [...]}           # who may be on the other end
 //! max_handshakes: 1024                 # in flight at once; more are refused
-//! handshake_timeout_ms: 10000          # for one handshake, signature included
+//! handshake_timeout_ms: 10000          # for one handshake, signature included; at most this
 //! # clusters only
 //! sni: server.demo.mesh                # default: none is sent
 //! allow_any_workload: false            # true: peers may be {trust_domain: ...}
@@ -28,6 +28,10 @@ use crate::tls::matcher::PeerMatcher;
 
 /// `sockaddr_un` holds 108 bytes, the last of them NUL.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// For how long the sidecar keeps a replaced key for the handshakes that began
+/// with it (`HANDSHAKE_TIMEOUT` in sidecar/identity/keyring.py).
+const MAX_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
 /// A checked configuration.
 #[derive(Debug, PartialEq)]
@@ -78,7 +82,7 @@ fn default_max_handshakes() -> usize {
 }
 
 fn default_handshake_timeout_ms() -> u64 {
-    10_000
+    MAX_HANDSHAKE_TIMEOUT_MS
 }
 
 impl Config {
@@ -99,10 +103,7 @@ impl Config {
             peers: matcher(role, document.peers, any_workload)?,
             any_workload,
             max_handshakes: at_least_one("max_handshakes", document.max_handshakes)?,
-            handshake_timeout: Duration::from_millis(at_least_one(
-                "handshake_timeout_ms",
-                document.handshake_timeout_ms,
-            )?),
+            handshake_timeout: handshake_timeout(document.handshake_timeout_ms)?,
         })
     }
 }
@@ -169,11 +170,51 @@ fn matcher(role: Role, peers: Peers, any_workload: bool) -> Result<PeerMatcher, 
     }
 }
 
+fn handshake_timeout(milliseconds: u64) -> Result<Duration, String> {
+    if milliseconds > MAX_HANDSHAKE_TIMEOUT_MS {
+        return Err(format!(
+            "handshake_timeout_ms must be at most {MAX_HANDSHAKE_TIMEOUT_MS}: after that the \
+             sidecar may have destroyed the key that the handshake began with"
+        ));
+    }
+    at_least_one("handshake_timeout_ms", milliseconds).map(Duration::from_millis)
+}
+
 fn at_least_one<T: From<u8> + PartialOrd>(name: &str, value: T) -> Result<T, String> {
     if value < T::from(1) {
         return Err(format!("{name} must be at least 1"));
     }
     Ok(value)
+}
+
+/// The configuration of the `meshkey_peer` filter.
+#[derive(Debug, Default, PartialEq)]
+pub struct CompanionConfig {
+    /// Who is let in, of those whom the transport socket has accepted.
+    pub peers: Option<PeerMatcher>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompanionDocument {
+    peers: Option<Peers>,
+}
+
+impl CompanionConfig {
+    /// A `filter_config` need not be there.
+    pub fn parse(json: &[u8]) -> Result<Self, String> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        let document: CompanionDocument =
+            serde_json::from_slice(json).map_err(|error| format!("meshkey_peer: {error}"))?;
+        let peers = document
+            .peers
+            .map(|peers| matcher(Role::Server, peers, false))
+            .transpose()
+            .map_err(|reason| format!("meshkey_peer: {reason}"))?;
+        Ok(Self { peers })
+    }
 }
 
 /// The configuration of the `meshkey_waker` filter.
@@ -277,6 +318,14 @@ mod tests {
                 r#"{"signer":"/s","sigher":1,"peers":{"trust_domain":"a"}}"#,
                 "sigher",
             ),
+            (
+                r#"{"signer":"/s","handshake_timeout_ms":0,"peers":{"trust_domain":"a"}}"#,
+                "handshake_timeout_ms must be at least 1",
+            ),
+            (
+                r#"{"signer":"/s","handshake_timeout_ms":10001,"peers":{"trust_domain":"a"}}"#,
+                "handshake_timeout_ms must be at most 10000: ",
+            ),
             ("", "configuration"),
         ];
         for (json, word) in wrong {
@@ -285,10 +334,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_companion_lets_everybody_in_unless_peers_are_named() {
+        for json in ["", "{}"] {
+            assert_eq!(CompanionConfig::parse(json.as_bytes()).unwrap().peers, None);
+        }
+        let json = format!(r#"{{"peers":{{"spiffe_ids":["{ID}"]}}}}"#);
+        let config = CompanionConfig::parse(json.as_bytes()).unwrap();
+        let exactly = PeerMatcher::Exactly(vec![ID.parse().unwrap()]);
+        assert_eq!(config.peers, Some(exactly));
+        let config = CompanionConfig::parse(br#"{"peers":{"trust_domain":"demo.mesh"}}"#).unwrap();
+        let any = PeerMatcher::AnyOf("demo.mesh".parse().unwrap());
+        assert_eq!(config.peers, Some(any));
+        for wrong in [
+            r#"{"peers":{}}"#,
+            r#"{"peers":{"spiffe_ids":[]}}"#,
+            r#"{"pears":{}}"#,
+            "[",
+        ] {
+            let error = CompanionConfig::parse(wrong.as_bytes()).unwrap_err();
+            assert!(error.starts_with("meshkey_peer: "), "{error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_configuration_panics(json in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Config::parse(Role::Client, &json);
+            let _ = CompanionConfig::parse(&json);
             let _ = WakerConfig::parse(&json);
         }
     }

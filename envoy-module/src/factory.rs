@@ -20,7 +20,7 @@ use crate::tls::session::Session;
 /// configuration and every handshake that began under it.
 pub struct Factory {
     pub config: Config,
-    link: Arc<LinkHandle>,
+    pub link: Arc<LinkHandle>,
     current: ArcSwapOption<Current>,
     in_flight: AtomicUsize,
     pub deadlines: Arc<Deadlines>,
@@ -66,11 +66,11 @@ impl Factory {
     }
 
     /// A place among the handshakes in flight.
-    pub fn admit(self: &Arc<Self>) -> Result<InFlight, Failure> {
+    pub fn admit(self: &Arc<Self>) -> Result<Arc<InFlight>, Failure> {
         let most = self.config.max_handshakes;
         if self.in_flight.fetch_add(1, Ordering::Relaxed) < most {
             stats::raise(Gauge::InFlight);
-            return Ok(InFlight(self.clone()));
+            return Ok(Arc::new(InFlight(self.clone())));
         }
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let detail = format!("too many handshakes in flight (max_handshakes: {most})");
@@ -78,8 +78,15 @@ impl Factory {
     }
 }
 
-/// A handshake in flight; over when dropped.
+/// A handshake in flight; over when dropped. Its connection and its step share
+/// it: a step whose connection has gone still has a thread, or waits for one.
 pub struct InFlight(Arc<Factory>);
+
+impl InFlight {
+    pub fn factory(&self) -> &Factory {
+        &self.0
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

@@ -20,6 +20,7 @@ mod handshake;
 mod host_version;
 mod identity;
 mod peer;
+mod report;
 mod signer;
 mod socket;
 mod spiffe;
@@ -40,7 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null;
 
 use abi::{Bytes, ConnectionEvent, FilterStatus, IoResult, Level, NetworkFilter, TransportSocket};
-use companion::{Companion, CompanionConfig};
+use companion::{Companion, CompanionFactory};
 use config::Config;
 use factory::Configured;
 use socket::Socket;
@@ -54,7 +55,7 @@ const WAKER: &str = "meshkey_waker";
 
 /// The configuration of a network filter, by its name.
 enum FilterConfig {
-    Companion { _config: CompanionConfig },
+    Companion(CompanionFactory),
     Waker { _listener: WakerListener },
 }
 
@@ -126,6 +127,29 @@ unsafe fn with_socket<T>(
     let done = guarded(hook, None, || Some(body(socket)));
     done.unwrap_or_else(|| {
         socket.panicked();
+        otherwise
+    })
+}
+
+/// Runs a hook of a network filter; a panic closes the connection, which the
+/// filter would otherwise hold for ever.
+///
+/// # Safety
+/// As for [`borrow`].
+unsafe fn with_filter<T>(
+    hook: &str,
+    module: *const c_void,
+    otherwise: T,
+    body: impl FnOnce(&Filter) -> T,
+) -> T {
+    // SAFETY: the caller's.
+    let filter = unsafe { borrow::<Filter>(module) };
+    let done = guarded(hook, None, || Some(body(filter)));
+    done.unwrap_or_else(|| {
+        guarded(hook, (), || match filter {
+            Filter::Companion(companion) => companion.close(),
+            Filter::Waker(waker) => waker.close(),
+        });
         otherwise
     })
 }
@@ -297,8 +321,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
         let (name, json) = unsafe { (name.as_slice(), config.as_slice()) };
         configured(check_host().and_then(|()| {
             if name == COMPANION.as_bytes() {
-                let config = CompanionConfig::new(envoy);
-                Ok(FilterConfig::Companion { _config: config })
+                CompanionFactory::new(envoy, json).map(FilterConfig::Companion)
             } else if name == WAKER.as_bytes() {
                 let listener = WakerListener::new(envoy, json)?;
                 Ok(FilterConfig::Waker {
@@ -329,7 +352,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_new(
         let envoy = NetworkFilter(envoy);
         // SAFETY: see above.
         let filter = match unsafe { borrow::<FilterConfig>(config) } {
-            FilterConfig::Companion { .. } => Filter::Companion(Companion::new(envoy)),
+            FilterConfig::Companion(factory) => Filter::Companion(factory.companion(envoy)),
             FilterConfig::Waker { .. } => Filter::Waker(WakerFilter::new(envoy)),
         };
         Box::into_raw(Box::new(filter)).cast_const().cast()
@@ -341,16 +364,17 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_new_connection(
     _envoy: *mut c_void,
     filter: *const c_void,
 ) -> FilterStatus {
-    guarded("new_connection", FilterStatus::StopIteration, || {
-        // SAFETY: see above.
-        match unsafe { borrow::<Filter>(filter) } {
+    let stop = FilterStatus::StopIteration;
+    // SAFETY: see above.
+    unsafe {
+        with_filter("new_connection", filter, stop, |filter| match filter {
             Filter::Companion(companion) => companion.new_connection(),
             Filter::Waker(waker) => {
                 waker.connected();
-                FilterStatus::StopIteration
+                stop
             }
-        }
-    })
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -360,16 +384,17 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_read(
     length: usize,
     _end_stream: bool,
 ) -> FilterStatus {
-    guarded("read", FilterStatus::StopIteration, || {
-        // SAFETY: see above.
-        match unsafe { borrow::<Filter>(filter) } {
+    let stop = FilterStatus::StopIteration;
+    // SAFETY: see above.
+    unsafe {
+        with_filter("read", filter, stop, |filter| match filter {
             Filter::Companion(companion) => companion.received(),
             Filter::Waker(waker) => {
                 waker.received(length);
-                FilterStatus::StopIteration
+                stop
             }
-        }
-    })
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -388,14 +413,16 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_event(
     filter: *const c_void,
     event: c_int,
 ) {
-    guarded("event", (), || {
-        // SAFETY: see above.
-        if let Filter::Companion(companion) = unsafe { borrow::<Filter>(filter) }
-            && event == ConnectionEvent::Connected as c_int
-        {
-            companion.connected();
-        }
-    });
+    // SAFETY: see above.
+    unsafe {
+        with_filter("event", filter, (), |filter| {
+            if let Filter::Companion(companion) = filter
+                && event == ConnectionEvent::Connected as c_int
+            {
+                companion.connected();
+            }
+        });
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -412,3 +439,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_destroy(filter: *con
     // SAFETY: see above.
     unsafe { destroy::<Filter>("network_filter_destroy", filter) }
 }
+
+#[cfg(test)]
+#[path = "lib_tests.rs"]
+mod tests;

@@ -40,6 +40,8 @@ pub enum Counter {
     SignatureRetried,
     SnapshotTaken,
     SnapshotRefused,
+    /// Peers that `meshkey_peer` did not let in after their handshake.
+    PeerDenied,
 }
 
 #[derive(Clone, Copy)]
@@ -59,13 +61,14 @@ pub enum Gauge {
 }
 
 const PER_ROLE: usize = 1 + Reason::ALL.len();
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 7] = [
     "meshkey.signatures.asked",
     "meshkey.signatures.made",
     "meshkey.signatures.refused",
     "meshkey.signatures.retried",
     "meshkey.snapshots.taken",
     "meshkey.snapshots.refused",
+    "meshkey.peers.denied",
 ];
 const COUNTERS: usize = 2 * PER_ROLE + PLAIN.len();
 const GAUGES: [&str; 6] = [
@@ -88,6 +91,7 @@ impl Counter {
             Self::SignatureRetried => 2 * PER_ROLE + 3,
             Self::SnapshotTaken => 2 * PER_ROLE + 4,
             Self::SnapshotRefused => 2 * PER_ROLE + 5,
+            Self::PeerDenied => 2 * PER_ROLE + 6,
         }
     }
 }
@@ -244,6 +248,7 @@ mod tests {
             names[Counter::SnapshotRefused.index()],
             "meshkey.snapshots.refused"
         );
+        assert_eq!(names[Counter::PeerDenied.index()], "meshkey.peers.denied");
         let unique: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
     }

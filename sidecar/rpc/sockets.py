@@ -15,10 +15,19 @@ from sidecar.errors import StartFailed
 # Well above the longest request that is served, and bounded.
 _MAX_MESSAGE = 4 * 1024 * 1024
 
+# A gRPC server takes pings for an attack that come more often than every five minutes, and ends
+# the connection. The Envoy module sends one a second: a signer that is frozen keeps its socket.
+ALLOW_PINGS = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
 
 def unix_server() -> grpc.aio.Server:
     """A server without a socket yet."""
-    return grpc.aio.server(options=[("grpc.max_receive_message_length", _MAX_MESSAGE)])
+    return grpc.aio.server(
+        options=[("grpc.max_receive_message_length", _MAX_MESSAGE), *ALLOW_PINGS]
+    )
 
 
 def bind(server: grpc.aio.Server, path: Path, mode: int) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
 from sidecar.core.schemes import SignatureScheme
+from sidecar.rpc.sockets import ALLOW_PINGS
 
 _KEY_ID = b"fake"
 # Each caller holds two streams open.
@@ -56,7 +57,7 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
             not_before=int(chain[0].not_valid_before_utc.timestamp()),
             not_after=int(chain[0].not_valid_after_utc.timestamp()),
         )
-        self._server = grpc.server(ThreadPoolExecutor(_THREADS))
+        self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=ALLOW_PINGS)
         signer_pb2_grpc.add_SignerServicer_to_server(self, self._server)
         self._server.add_insecure_port(f"unix:{socket}")
 

@@ -168,10 +168,11 @@ class Lab:
         }
 
     @contextmanager
-    def tcp_server(self, app_port: int, peers: str) -> Iterator[Envoy]:
-        """bootstraps/server-tcp.yaml; `peers` is the transport socket's matcher."""
+    def tcp_server(self, app_port: int, peers: str, text: str = "") -> Iterator[Envoy]:
+        """bootstraps/server-tcp.yaml, or `text` made from it; `peers` is the transport socket's
+        matcher."""
         values = {**self.server_values(app_port), "PEERS": peers}
-        with self.envoy(bootstrap("server-tcp"), values) as envoy:
+        with self.envoy(text or bootstrap("server-tcp"), values) as envoy:
             yield envoy
 
     @contextmanager
@@ -200,6 +201,16 @@ def bootstrap(name: str, changes: dict[str, str] | None = None) -> str:
         assert text.count(old) == 1, f"{file} has {text.count(old)} times {old!r}"
         text = text.replace(old, new)
     return text
+
+
+def companion_peers(matcher: str) -> dict[str, str]:
+    """The change that has the companion let in only the peers of a matcher."""
+    name = "          filter_name: meshkey_peer\n"
+    config = f"""          filter_config:
+            "@type": type.googleapis.com/google.protobuf.Struct
+            value: {{peers: {matcher}}}
+"""
+    return {name: name + config}
 
 
 def without_waker(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,21 @@ def connect(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 def call(port: int, context: ssl.SSLContext, request: bytes = GET) -> Answer:
     """Connects, sends `request`, reads until the other side has closed."""
+    return _exchange(lambda: connect(port, context), request)
+
+
+def call_unix(path: Path, context: ssl.SSLContext) -> Answer:
+    """`call` over a Unix socket."""
+    plain = socket.socket(socket.AF_UNIX)
+    plain.settimeout(_TIMEOUT_S)
+    plain.connect(str(path))
+    return _exchange(lambda: context.wrap_socket(plain), GET)
+
+
+def _exchange(connect: Callable[[], ssl.SSLSocket], request: bytes) -> Answer:
     octets = b""
     try:
-        with connect(port, context) as connection:
+        with connect() as connection:
             connection.sendall(request)
             while part := connection.recv(65536):
                 octets += part
@@ -99,6 +112,7 @@ class Visit:
     error: str = ""
     octets: bytes = b""
     alpn: str | None = None
+    sni: str | None = None
     resumed: bool = False
     certificate: x509.Certificate | None = None
 
@@ -142,6 +156,8 @@ class TlsServer:
 
     def _visit(self, plain: socket.socket) -> Visit:
         octets = b""
+        names: list[str | None] = []
+        self.context.sni_callback = lambda _connection, name, _context: names.append(name)
         try:
             with self.context.wrap_socket(plain, server_side=True) as connection:
                 der = connection.getpeercert(binary_form=True)
@@ -155,7 +171,31 @@ class TlsServer:
         except OSError as error:
             return Visit(error=type(error).__name__, octets=octets)
         certificate = x509.load_der_x509_certificate(der) if der else None
-        return Visit("", octets, alpn, bool(resumed), certificate)
+        return Visit("", octets, alpn, names[0], bool(resumed), certificate)
+
+
+class Crowded(TlsServer):
+    """Has no room for a connection, so that connecting takes its time, until `make_room`."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context)
+        self._listening.listen(0)
+        self._crowd = [_attempt(self.port) for _ in range(4)]
+
+    def __enter__(self) -> Crowded:
+        return self
+
+    def make_room(self) -> None:
+        for connection in self._crowd:
+            connection.close()
+        super().__enter__()
+
+
+def _attempt(port: int) -> socket.socket:
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.connect_ex(("127.0.0.1", port))
+    return connection
 
 
 class Http2Client:

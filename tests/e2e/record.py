@@ -28,6 +28,10 @@ class Record:
         """{"asked": 2, "made": 2}."""
         return self._counted("signatures.")
 
+    def peers(self) -> dict[str, int]:
+        """{"denied": 1}: turned away by the companion."""
+        return self._counted("peers.")
+
     def logged(self) -> list[str]:
         """What the module has said."""
         with self._envoy.log.open("rb") as log:

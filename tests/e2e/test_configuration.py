@@ -9,9 +9,9 @@ from sidecar.demo.mesh import CLIENT, SERVER, TRUST_DOMAIN
 from sidecar.demo.traffic import get
 from sidecar.errors import StartFailed
 from tests.e2e.application import Application
-from tests.e2e.lab import HTTP1_TO_SERVER, OTHER, Lab, bootstrap
+from tests.e2e.lab import HTTP1_TO_SERVER, OTHER, Lab, bootstrap, companion_peers
 from tests.e2e.peers import TlsServer, call, client_context, server_context
-from tests.e2e.record import Record, gauge
+from tests.e2e.record import Record, access_to, gauge
 from tests.e2e.tcp import plaintext
 
 PEERS = 'peers: {spiffe_ids: ["${PEER}"]}'
@@ -24,6 +24,15 @@ COMPANION = """      - name: meshkey_peer
           dynamic_module_config: {name: meshkey, do_not_close: true}
           filter_name: meshkey_peer
 """  # noqa: E501
+# It names the peer before the companion does.
+PLANTED = """      - name: planted
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config
+          on_new_connection:
+          - object_key: meshkey.peer
+            factory_key: envoy.string
+            format_string: {text_format_source: {inline_string: "${ALLOWED_PEER}"}}
+"""
 
 WRONG_CLUSTERS = {
     "an empty list of peers": (
@@ -57,6 +66,11 @@ WRONG_CLUSTERS = {
         {SIGNER: "signer: run/signer.sock"},
         'cluster rejected: signer "run/signer.sock": the path of a Unix socket must be absolute',
     ),
+    "more time for a handshake than the sidecar keeps its key": (
+        {"handshake_timeout_ms: 10000": "handshake_timeout_ms: 10001"},
+        "cluster rejected: handshake_timeout_ms must be at most 10000: after that the sidecar"
+        " may have destroyed the key that the handshake began with",
+    ),
     "another transport socket's name": (
         {"transport_socket_name: meshkey": "transport_socket_name: meshkay"},
         'no transport socket "meshkay"; there is "meshkey"',
@@ -70,6 +84,14 @@ WRONG_LISTENERS = {
     "a cluster's setting": (
         {"alpn: [h2, http/1.1]": "allow_any_workload: true"},
         "listener rejected: sni and allow_any_workload are for clusters only",
+    ),
+    "an empty list of peers in the companion": (
+        companion_peers("{spiffe_ids: []}"),
+        "meshkey_peer: peers.spiffe_ids is empty: name every SPIFFE ID that may answer",
+    ),
+    "an unknown key in the companion": (
+        companion_peers("{spiffe_id: x}"),
+        "meshkey_peer: unknown field `spiffe_id`",
     ),
     "another filter's name": (
         {"filter_name: meshkey_peer": "filter_name: meshkey_beer"},
@@ -154,6 +176,20 @@ def test_a_companion_without_the_transport_socket_lets_nobody_in(
     begin = text.index("      transport_socket:\n")
     end = text.index("      filters:\n", begin)
     with lab.server(application.port, text[:begin] + text[end:]) as server:
+        record = Record(server)
         assert plaintext(server.port("mtls")) == b""
+        said = "meshkey_peer closed a connection: it has no meshkey transport socket"
+        assert said in record.logged()
         assert server.running
+        assert application.requests == []
+
+
+def test_what_a_filter_before_the_companion_says_about_the_peer_is_replaced(
+    lab: Lab, application: Application
+) -> None:
+    text = bootstrap("server", {COMPANION: PLANTED + COMPANION})
+    with lab.server(application.port, text) as server:
+        answer = call(server.port("mtls"), client_context(lab.credentials(OTHER)))
+        assert answer.status == 403
+        assert access_to(server, "/reached")["peer"] == OTHER
         assert application.requests == []

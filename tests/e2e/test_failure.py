@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -15,8 +18,9 @@ from sidecar.demo.processes import wait_for
 from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.traffic import get
 from tests.e2e.application import Application
+from tests.e2e.at_once import OK
 from tests.e2e.lab import HTTP1_TO_SERVER, Lab, bootstrap
-from tests.e2e.peers import Http2Client, call, client_context
+from tests.e2e.peers import Crowded, Http2Client, call, client_context, server_context
 from tests.e2e.record import Record, access_to, gauge
 from tests.e2e.tcp import TcpServer, plaintext
 
@@ -149,6 +153,39 @@ def test_a_client_that_cannot_sign_keeps_its_connections_and_makes_no_new_ones(
     assert (client.pid, client.running) == (pid, True)
 
 
+def test_a_sidecar_that_is_frozen_is_noticed_and_found_again(
+    lab: Lab, application: Application, stack: ExitStack
+) -> None:
+    sidecar = stack.enter_context(lab.sidecar(SERVER, lab.store()))
+    server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=sidecar.socket))
+    port, context = server.port("mtls"), client_context(lab.credentials(CLIENT))
+    assert call(port, context).status == 200
+    record = Record(server)
+
+    stack.callback(os.kill, sidecar.pid, signal.SIGCONT)
+    os.kill(sidecar.pid, signal.SIGSTOP)
+    wait_for(lambda: gauge(server, "signers.connected") == 0, "the loss is noticed")
+    for _ in range(2):
+        assert call(port, context).octets == b""
+    record.wait_for_handshakes(server__failed__no_signer=2)
+    explained = f"no signer at {sidecar.socket}: the signer has ended or does not answer ("
+    assert [explained in line for line in failures(record)] == [True, True]
+
+    os.kill(sidecar.pid, signal.SIGCONT)
+    wait_for(lambda: call(port, context).status == 200, "handshakes succeed again")
+
+
+def test_a_link_on_which_nothing_is_said_stays(lab: Lab, server: Envoy) -> None:
+    wait_for(lambda: gauge(server, "signers.connected") == 1, "the link")
+    record = Record(server)
+    # Several pings: a server that did not allow them would end the connection at the third.
+    time.sleep(6)
+    assert gauge(server, "signers.connected") == 1
+    assert [line for line in record.logged() if "no signer" in line] == []
+    context = client_context(lab.credentials(CLIENT))
+    assert call(server.port("mtls"), context).octets
+
+
 def test_a_server_that_starts_before_its_sidecar_waits_for_it(
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
@@ -194,6 +231,36 @@ def test_a_client_without_a_signer_sends_not_one_octet(lab: Lab) -> None:
         assert get(client.port("outbound"))[0] == 503
         assert upstream.accepted == 1
         assert upstream.octets == b""
+
+
+def test_connections_beyond_the_limit_cost_no_signature(lab: Lab, application: Application) -> None:
+    bucket = "token_bucket: {max_tokens: 5000, tokens_per_fill: 5000, fill_interval: 1s}"
+    small = "token_bucket: {max_tokens: 2, tokens_per_fill: 2, fill_interval: 3600s}"
+    with lab.server(application.port, bootstrap("server", {bucket: small})) as server:
+        record, context = Record(server), client_context(lab.credentials(CLIENT))
+        answers = [call(server.port("mtls"), context) for _ in range(4)]
+        assert [answer.octets[:15] for answer in answers] == [OK, OK, b"", b""]
+        assert record.handshakes() == {"server.ok": 2}
+        assert record.signatures() == {"asked": 2, "made": 2}
+        limited = "listener_local_ratelimit.mtls.rate_limited"
+        assert server.stats(f"^{limited}$")[limited] == 2
+
+
+def test_the_time_of_a_handshake_begins_with_the_connection(lab: Lab) -> None:
+    changes = {**HTTP1_TO_SERVER, "handshake_timeout_ms: 10000": "handshake_timeout_ms: 2000"}
+    context = server_context(lab.credentials(SERVER), lab.roots, "http/1.1")
+    with Crowded(context) as peer, lab.client(peer.port, bootstrap("client", changes)) as client:
+        record = Record(client)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(get, client.port("outbound"))
+            connecting = "cluster.server.upstream_cx_total"
+            wait_for(lambda: client.stats(f"^{connecting}$")[connecting] == 1, "the attempt")
+            # The kernel repeats the attempt until there is room for it.
+            time.sleep(2.1)
+            assert record.handshakes() == {}
+            peer.make_room()
+            assert asking.result()[0] == 200
+        record.wait_for_handshakes(client__ok=1)
 
 
 def test_a_sidecar_that_is_killed_leaves_nothing_that_stops_the_next(

@@ -209,6 +209,19 @@ def test_the_client_envoy_never_resumes_a_session(lab: Lab) -> None:
             assert second.session_reused
 
 
+@pytest.mark.parametrize("sni", ["server.demo.mesh", None])
+def test_the_client_envoy_names_the_server_only_if_it_is_told_to(lab: Lab, sni: str | None) -> None:
+    identity = "            identity: default\n"
+    changes = {identity: f"{identity}            sni: {sni}\n"} if sni else {}
+    text = bootstrap("client", {**HTTP1_TO_SERVER, **changes})
+    context = server_context(lab.credentials(SERVER), lab.roots, "http/1.1")
+    with TlsServer(context) as peer:
+        with lab.client(peer.port, text) as client:
+            assert get(client.port("outbound"))[0] == 200
+        wait_for(lambda: bool(peer.visits), "the visit")
+        assert [visit.sni for visit in peer.visits] == [sni]
+
+
 def test_a_client_that_offers_no_common_protocol_is_told_so(lab: Lab, server: Envoy) -> None:
     record = Record(server)
     with pytest.raises(ssl.SSLError, match="alert no application protocol"):

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -16,7 +17,7 @@ from sidecar.demo.envoy import Envoy
 from sidecar.demo.mesh import CLIENT, TRUST_DOMAIN
 from tests.e2e.application import Application, content
 from tests.e2e.at_once import OK, ask_at_once
-from tests.e2e.lab import HTTP1_TO_SERVER, OTHER, Lab, bootstrap
+from tests.e2e.lab import HTTP1_TO_SERVER, OTHER, Lab, bootstrap, companion_peers
 from tests.e2e.peers import client_context, connect
 from tests.e2e.record import Record
 from tests.e2e.tcp import BANNER, TcpServer, read_all
@@ -25,6 +26,7 @@ MUCH = 5 * 1024 * 1024
 MANY = 200
 # Answered when as many are there at once.
 TOGETHER = f"/together/{MANY}"
+ONLY_CLIENT = f'{{spiffe_ids: ["{CLIENT}"]}}'
 ANY_OF_OURS = f"{{trust_domain: {TRUST_DOMAIN}}}"
 
 
@@ -115,10 +117,9 @@ def test_a_banner_reaches_an_allowed_peer_that_says_nothing(lab: Lab) -> None:
 
 
 def test_a_server_that_speaks_first_never_hears_of_a_denied_peer(lab: Lab) -> None:
-    only_client = f'{{spiffe_ids: ["{CLIENT}"]}}'
     with (
         TcpServer(BANNER) as upstream,
-        lab.tcp_server(upstream.port, only_client) as server,
+        lab.tcp_server(upstream.port, ONLY_CLIENT) as server,
     ):
         record = Record(server)
         denied = client_context(lab.credentials(OTHER))
@@ -135,9 +136,33 @@ def test_a_server_that_speaks_first_never_hears_of_a_denied_peer(lab: Lab) -> No
         assert upstream.accepted == 1
 
 
+def test_a_server_that_speaks_first_never_hears_of_a_peer_that_the_companion_denies(
+    lab: Lab,
+) -> None:
+    text = bootstrap("server-tcp", companion_peers(ONLY_CLIENT))
+    with (
+        TcpServer(BANNER) as upstream,
+        lab.tcp_server(upstream.port, ANY_OF_OURS, text) as server,
+    ):
+        record = Record(server)
+        denied = client_context(lab.credentials(OTHER))
+        for octets in (b"", b"x"):
+            assert silence(server.port("mtls"), denied, octets) == b""
+        assert record.handshakes() == {"server.ok": 2}
+        assert record.peers() == {"denied": 2}
+        said = f"meshkey_peer closed a connection: peer {OTHER} is not among the expected peers"
+        assert [line for line in record.logged() if "meshkey_peer" in line] == [said, said]
+        # As above: an allowed one after them.
+        with connect(server.port("mtls"), client_context(lab.credentials(CLIENT))) as allowed:
+            assert allowed.recv(1024) == BANNER
+        assert upstream.accepted == 1
+        assert record.peers() == {"denied": 2}
+
+
 def test_network_rbac_decides_at_the_first_octet_which_is_too_late_for_a_banner(lab: Lab) -> None:
-    # Why a listener for raw TCP names its peers: Envoy's filter does not see a connection on
-    # which nothing is said. Should this fail with a new Envoy, the advice can be changed.
+    # Why a listener for raw TCP names its peers, there or in the companion: RBAC does
+    # not see a connection on which nothing is said. Should this fail with a new Envoy, the
+    # advice can be changed.
     with (
         TcpServer(BANNER) as upstream,
         lab.tcp_server(upstream.port, ANY_OF_OURS) as server,
@@ -151,10 +176,10 @@ def test_network_rbac_decides_at_the_first_octet_which_is_too_late_for_a_banner(
 
 def silence(port: int, context: ssl.SSLContext, octets: bytes) -> bytes:
     """What comes back, from a connection that must be closed by the server."""
-    try:
-        with connect(port, context) as connection:
-            if octets:
-                connection.sendall(octets)
-            return read_all(connection)
-    except (ssl.SSLError, ConnectionError):
-        return b""
+    received = b""
+    with suppress(ssl.SSLError, ConnectionError), connect(port, context) as connection:
+        if octets:
+            connection.sendall(octets)
+        while part := connection.recv(65536):
+            received += part
+    return received

@@ -11,6 +11,8 @@
  *     C_OpenSession limit 3       CKR_SESSION_COUNT while so many sessions are open
  *     C_GetTokenInfo sessions 3   ulMaxSessionCount is 3
  *
+ *   <the same>.most       the most calls of C_Sign that were in here at once; written by us
+ *
  * The first rule for a function that still applies counts; a new file of rules starts counting
  * anew. C_GetTokenInfo always says how many sessions are open in this process.
  * A size query (C_Sign without a buffer) is no signature: rules leave it alone, as tokens do.
@@ -155,9 +157,38 @@ static CK_RV call(int index, long a, long b, long c, long d, long e, long f, lon
     return result;
 }
 
+/* A call of C_Sign comes (1) or goes (-1). */
+static void signing(int change) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static int inside, most;
+    const char *control = getenv("MESHKEY_SHIM_CONTROL");
+    char path[4096];
+    FILE *file;
+    pthread_mutex_lock(&lock);
+    inside += change;
+    if (inside > most && control) {
+        most = inside;
+        snprintf(path, sizeof path, "%s.most", control);
+        if ((file = fopen(path, "we"))) {
+            fprintf(file, "%d", most);
+            fclose(file);
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static CK_RV counted(int index, long a, long b, long c, long d, long e, long f, long g, long h) {
+    CK_RV result;
+    if (index != C_SIGN || !d) return call(index, a, b, c, d, e, f, g, h);
+    signing(1);
+    result = call(index, a, b, c, d, e, f, g, h);
+    signing(-1);
+    return result;
+}
+
 #define WRAPPER(n) \
     static CK_RV wrapper_##n(long a, long b, long c, long d, long e, long f, long g, long h) { \
-        return call(n, a, b, c, d, e, f, g, h); \
+        return counted(n, a, b, c, d, e, f, g, h); \
     }
 #define TEN(apply, t) \
     apply(t##0) apply(t##1) apply(t##2) apply(t##3) apply(t##4) \

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::mailbox::Mailbox;
-use crate::factory::Factory;
+use crate::factory::{Factory, InFlight};
 use crate::failure::{Failure, Reason};
 use crate::identity::snapshot::Snapshot;
 use crate::peer::Peer;
@@ -14,7 +14,7 @@ use crate::tls::session::Session;
 
 /// Owns the connection while a thread of the pool works on it.
 pub struct Step {
-    pub factory: Arc<Factory>,
+    pub in_flight: Arc<InFlight>,
     pub mailbox: Arc<Mailbox>,
     /// `None` in the first step.
     pub handshake: Option<Handshake>,
@@ -59,11 +59,16 @@ pub struct Established {
 impl Step {
     /// On a thread of the pool; blocks while the signer works.
     pub fn run(self) {
+        self.run_as(Self::advance);
+    }
+
+    /// A panic fails the handshake.
+    fn run_as(self, advance: impl FnOnce(Self) -> Finished) {
         let mailbox = self.mailbox.clone();
         if mailbox.is_closed() {
             return;
         }
-        let finished = catch_unwind(AssertUnwindSafe(|| self.advance())).unwrap_or_else(|_| {
+        let finished = catch_unwind(AssertUnwindSafe(|| advance(self))).unwrap_or_else(|_| {
             let failure = Failure::new(Reason::Internal, "the handshake panicked; please report");
             Finished::failed(failure)
         });
@@ -78,14 +83,14 @@ impl Step {
 
     fn advance(self) -> Finished {
         let Self {
-            factory,
+            in_flight,
             handshake,
             mut input,
             deadline,
             ..
         } = self;
         let mut output = Vec::new();
-        let outcome = match handshake.map_or_else(|| begin(&factory, deadline), Ok) {
+        let outcome = match handshake.map_or_else(|| begin(in_flight.factory(), deadline), Ok) {
             Ok(handshake) => {
                 with_deadline(deadline, || process(handshake, &mut input, &mut output))
             }
@@ -135,4 +140,40 @@ fn process(
         rest,
         closed: processed.closed,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::TransportSocket;
+    use crate::config::Config;
+    use crate::stats::Role;
+    use crate::testing::socket_path;
+    use crate::wake::target::Target;
+
+    #[test]
+    fn a_step_that_panics_fails_its_handshake_and_gives_its_place_back() {
+        let json = format!(
+            r#"{{"signer":"{}","peers":{{"trust_domain":"demo.mesh"}},"max_handshakes":1}}"#,
+            socket_path().display()
+        );
+        let config = Config::parse(Role::Server, json.as_bytes()).unwrap();
+        let factory = Factory::new(config).unwrap();
+        let nobody = TransportSocket(std::ptr::null_mut());
+        let mailbox = Arc::new(Mailbox::new(Target::new(nobody)));
+        let step = Step {
+            in_flight: factory.admit().unwrap(),
+            mailbox: mailbox.clone(),
+            handshake: None,
+            input: Vec::new(),
+            deadline: Instant::now(),
+        };
+        step.run_as(|_step| panic!("in a test"));
+        let Some(Outcome::Failed(failure)) = mailbox.take().map(|finished| finished.outcome) else {
+            panic!("no failure");
+        };
+        assert_eq!(failure.reason, Reason::Internal);
+        assert!(failure.detail.contains("panicked"), "{failure}");
+        assert!(factory.admit().is_ok());
+    }
 }

@@ -10,6 +10,11 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a signer is asked whether it is still there, and how soon it must
+/// answer. One that is stopped or frozen keeps its socket open. The signer has
+/// to allow so many pings: sidecar/rpc/sockets.py.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A fresh gRPC connection; it is never re-established behind the caller's back.
 pub async fn connect(signer: &Path) -> Result<Channel, String> {
@@ -18,6 +23,9 @@ pub async fn connect(signer: &Path) -> Result<Channel, String> {
     // The URI only fills the :authority pseudo-header.
     Endpoint::from_static("http://signer.meshkey")
         .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await
         .map_err(|error| innermost(&error))

@@ -14,10 +14,11 @@ use tokio::task::AbortHandle;
 use super::pending::{Outcome, Pending};
 use super::{runtime, session};
 use crate::failure::{Failure, Reason};
+use crate::handshake::pool::Pool;
 use crate::identity::snapshot::Snapshot;
 use crate::proto::sign_response::Result as Answer;
 use crate::proto::{Purpose, SignRequest};
-use crate::stats::{self, Counter, Gauge};
+use crate::stats::{self, Counter, Gauge, Role};
 
 /// For how long, counted from the loss, handshakes wait for a signer to come
 /// back. Once it has been away for longer they fail at once.
@@ -47,7 +48,7 @@ enum State {
     Ready(Ready),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Ready {
     snapshot: Arc<Snapshot>,
     requests: UnboundedSender<SignRequest>,
@@ -81,10 +82,17 @@ fn reply(answer: Answer) -> Result<Reply, Failure> {
 }
 
 /// Keeps a link connecting; the last one dropped ends it.
-#[derive(Debug)]
 pub struct LinkHandle {
     pub link: Arc<Link>,
     task: AbortHandle,
+    pools: [Arc<Pool>; Role::ALL.len()],
+}
+
+impl LinkHandle {
+    /// Where the handshakes of one role wait for the link's signatures.
+    pub fn pool(&self, role: Role) -> &Arc<Pool> {
+        &self.pools[role as usize]
+    }
 }
 
 impl Drop for LinkHandle {
@@ -111,6 +119,7 @@ pub fn open(signer: &Path, identity: &str) -> Result<Arc<LinkHandle>, String> {
     let handle = Arc::new(LinkHandle {
         link,
         task: task.abort_handle(),
+        pools: Default::default(),
     });
     links.insert(key, Arc::downgrade(&handle));
     Ok(handle)
@@ -167,7 +176,7 @@ impl Link {
     /// The identity for a new handshake. Blocks while the signer has been away
     /// for less than [`GRACE`].
     pub fn snapshot(&self, deadline: Instant) -> Result<Arc<Snapshot>, Failure> {
-        self.wait_ready(deadline).map(|ready| ready.snapshot)
+        self.when_ready(deadline, |ready| ready.snapshot.clone())
     }
 
     /// One signature over `message`, in TLS's encoding. Blocks until the signer
@@ -203,12 +212,16 @@ impl Link {
 
     /// One request over the connection that there is.
     fn ask(&self, mut request: SignRequest, deadline: Instant) -> Result<Reply, Failure> {
-        let ready = self.wait_ready(deadline)?;
-        let (request_id, outcome) = self.pending.register();
+        // Under the lock that `lost` takes first: either we see that the connection is gone,
+        // or `lost` sees that somebody waits.
+        let (requests, request_id, outcome) = self.when_ready(deadline, |ready| {
+            let (request_id, outcome) = self.pending.register();
+            (ready.requests.clone(), request_id, outcome)
+        })?;
         request.request_id = request_id;
         stats::count(Counter::SignatureAsked);
-        if ready.requests.send(request).is_err() {
-            // It ended a moment ago; `wait_ready` will know.
+        if requests.send(request).is_err() {
+            // It ended a moment ago; `when_ready` will know.
             self.pending.forget(request_id);
             return Ok(Reply::Lost);
         }
@@ -223,15 +236,19 @@ impl Link {
         }
     }
 
-    fn wait_ready(&self, deadline: Instant) -> Result<Ready, Failure> {
+    /// Waits for the signer and takes something from its state, under its lock.
+    fn when_ready<T>(
+        &self,
+        deadline: Instant,
+        take: impl FnOnce(&Ready) -> T,
+    ) -> Result<T, Failure> {
         let mut state = self.state();
         loop {
             let (since, why) = match &*state {
-                State::Ready(ready) => return Ok(ready.clone()),
+                State::Ready(ready) => return Ok(take(ready)),
                 State::Away { since, why } => (*since, why),
             };
-            let patience = (since + GRACE).min(deadline);
-            let left = patience.saturating_duration_since(Instant::now());
+            let left = patience(since, deadline, Instant::now());
             if left.is_zero() {
                 let detail = format!("no signer at {}: {why}", self.signer.display());
                 return Err(Failure::new(Reason::NoSigner, detail));
@@ -247,6 +264,11 @@ impl Link {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For how much longer a handshake waits for a signer that has been away `since`.
+fn patience(since: Instant, deadline: Instant, now: Instant) -> Duration {
+    (since + GRACE).min(deadline).saturating_duration_since(now)
 }
 
 #[cfg(test)]

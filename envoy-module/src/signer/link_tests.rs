@@ -1,10 +1,11 @@
 //! The link against a signer that misbehaves on demand.
 
 use super::*;
-use crate::proto::{Refusal, Retry};
+use crate::proto::{Refusal, Retry, SignResponse};
 use crate::testing::certificates::{Authority, CLIENT, SERVER};
 use crate::testing::signer::{FakeSigner, signs_with, update};
-use crate::testing::socket_path;
+use crate::testing::{socket_path, until};
+use tokio::sync::mpsc::unbounded_channel;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -118,6 +119,98 @@ fn without_a_signer_handshakes_fail_once_the_grace_is_over() {
     assert_eq!(failure.reason, Reason::NoSigner);
     let expected = format!("no signer at {}: ", path.display());
     assert!(failure.detail.starts_with(&expected), "{failure}");
+}
+
+#[test]
+fn the_wait_ends_half_a_second_after_the_loss_and_at_the_deadline() {
+    let (lost, deadline) = (Instant::now(), Instant::now() + LONG);
+    let after = |millis| lost + Duration::from_millis(millis);
+    assert_eq!(patience(lost, deadline, lost), Duration::from_millis(500));
+    assert_eq!(
+        patience(lost, deadline, after(499)),
+        Duration::from_millis(1)
+    );
+    assert_eq!(patience(lost, deadline, after(500)), Duration::ZERO);
+    assert_eq!(patience(lost, deadline, after(60_000)), Duration::ZERO);
+    assert_eq!(
+        patience(lost, after(200), after(150)),
+        Duration::from_millis(50)
+    );
+}
+
+#[test]
+fn a_handshake_waits_for_a_signer_that_was_lost_for_the_grace_and_no_longer() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let signer = FakeSigner::start(&path, first, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    drop(signer);
+    let lost = Instant::now();
+    until("the loss is noticed", || {
+        matches!(*handle.link.state(), State::Away { .. })
+    });
+    for failure in [
+        handle.link.snapshot(soon()).unwrap_err(),
+        sign(&handle.link, b"m").unwrap_err(),
+    ] {
+        assert_eq!(failure.reason, Reason::NoSigner);
+        // Not before, or a restart of the signer would be noticed; and long before `LONG`.
+        assert!(lost.elapsed() >= GRACE && lost.elapsed() < LONG / 2);
+    }
+}
+
+#[test]
+fn a_signer_that_freezes_is_lost_and_found_again() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let signer = FakeSigner::start(&path, first, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    let frozen = signer.freeze();
+    let failure = sign(&handle.link, b"m").unwrap_err();
+    assert_eq!(failure.reason, Reason::NoSigner);
+    let at = path.display();
+    let expected = format!("no signer at {at}: the signer has ended or does not answer (");
+    assert!(failure.detail.starts_with(&expected), "{failure}");
+    drop(frozen);
+    await_generation(&handle.link, 1);
+    assert_eq!(sign(&handle.link, b"m").unwrap(), b"m");
+}
+
+#[test]
+fn a_request_made_while_its_connection_goes_is_not_forgotten() {
+    let (ca, link) = (Authority::new(), Link::new(&socket_path(), "default"));
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let snapshot = Arc::new(Snapshot::parse(first).unwrap());
+    for round in 0..300 {
+        // tonic holds on to the receiver for a while: sending works, and nobody answers.
+        let (requests, _deaf) = unbounded_channel();
+        link.ready(snapshot.clone(), requests);
+        let together = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                together.wait();
+                sign(&link, b"m").unwrap()
+            });
+            together.wait();
+            // Sooner or later, so that every moment has its turn.
+            (0..round % 50 * 20).for_each(|_| std::hint::spin_loop());
+            link.lost("gone");
+            let (requests, mut asked) = unbounded_channel();
+            link.ready(snapshot.clone(), requests);
+            until("the signature", || {
+                while let Ok(request) = asked.try_recv() {
+                    link.pending.answer(SignResponse {
+                        request_id: request.request_id,
+                        result: echo(&request),
+                    });
+                }
+                asking.is_finished()
+            });
+        });
+        link.lost("gone");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One connection to the signer, and the loop that replaces it for ever.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,9 +65,14 @@ fn client(channel: &Channel) -> SignerClient<Channel> {
 }
 
 fn reason(status: &tonic::Status) -> String {
-    match status.message() {
-        "" => connector::innermost(status),
-        message => message.to_owned(),
+    match status.source() {
+        // What the connection came to; hyper does not tell an unanswered ping from
+        // a connection that the other side has closed.
+        Some(cause) => {
+            let detail = connector::innermost(cause);
+            format!("the signer has ended or does not answer ({detail})")
+        }
+        None => status.message().to_owned(),
     }
 }
 

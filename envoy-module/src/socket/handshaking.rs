@@ -9,7 +9,6 @@ use crate::abi::{Io, TransportSocket};
 use crate::factory::{Factory, InFlight};
 use crate::failure::{Failure, Reason};
 use crate::handshake::mailbox::Mailbox;
-use crate::handshake::pool;
 use crate::handshake::step::{Established, Finished, Handshake, Outcome, Step};
 use crate::stats::Role;
 use crate::wake::target::Target;
@@ -27,8 +26,9 @@ pub struct Handshaking {
     output: Vec<u8>,
     /// The peer has heard from us: alerts are rustls' business.
     spoken: bool,
-    deadline: Instant,
-    in_flight: Option<InFlight>,
+    /// `None` while a client's connection is not there yet.
+    deadline: Option<Instant>,
+    in_flight: Option<Arc<InFlight>>,
 }
 
 /// Who has the connection.
@@ -49,21 +49,25 @@ pub enum Progress {
 }
 
 impl Handshaking {
-    pub fn new(envoy: TransportSocket, factory: &Factory) -> Self {
-        let mailbox = Arc::new(Mailbox::new(Target::new(envoy)));
-        let deadline = Instant::now() + factory.config.handshake_timeout;
-        factory.deadlines.add(deadline, &mailbox);
+    pub fn new(envoy: TransportSocket) -> Self {
         Self {
-            mailbox,
+            mailbox: Arc::new(Mailbox::new(Target::new(envoy))),
             turn: Turn::Ours {
                 handshake: None,
                 input: Vec::new(),
             },
             output: Vec::new(),
             spoken: false,
-            deadline,
+            deadline: None,
             in_flight: None,
         }
+    }
+
+    /// The connection is there: the handshake's time runs.
+    pub fn start(&mut self, factory: &Factory) {
+        let deadline = Instant::now() + factory.config.handshake_timeout;
+        factory.deadlines.add(deadline, &self.mailbox);
+        self.deadline = Some(deadline);
     }
 
     /// Goes on from where the last call stopped, until the peer or the pool has
@@ -100,7 +104,10 @@ impl Handshaking {
     }
 
     fn exchange(&mut self, envoy: TransportSocket, factory: &Arc<Factory>) -> Result<(), Failure> {
-        if Instant::now() >= self.deadline {
+        let Some(deadline) = self.deadline else {
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
             let limit = factory.config.handshake_timeout.as_millis();
             let detail = format!("the handshake was not done in {limit} ms");
             return Err(Failure::new(Reason::Timeout, detail));
@@ -115,7 +122,7 @@ impl Handshaking {
             return Ok(());
         }
         let (handshake, input) = (handshake.take(), std::mem::take(input));
-        self.hand_over(envoy, factory, handshake, input)
+        self.hand_over(envoy, factory, handshake, input, deadline)
     }
 
     /// From here to the step's result the connection is the pool's.
@@ -125,18 +132,22 @@ impl Handshaking {
         factory: &Arc<Factory>,
         handshake: Option<Handshake>,
         input: Vec<u8>,
+        deadline: Instant,
     ) -> Result<(), Failure> {
-        if self.in_flight.is_none() {
-            self.in_flight = Some(factory.admit()?);
-            self.has_fd(envoy.fd());
-        }
+        let in_flight = match &self.in_flight {
+            Some(in_flight) => in_flight.clone(),
+            None => {
+                self.has_fd(envoy.fd());
+                self.in_flight.insert(factory.admit()?).clone()
+            }
+        };
         self.turn = Turn::Away;
-        pool::submit(Step {
-            factory: factory.clone(),
+        factory.link.pool(factory.config.role).submit(Step {
+            in_flight,
             mailbox: self.mailbox.clone(),
             handshake,
             input,
-            deadline: self.deadline,
+            deadline,
         });
         Ok(())
     }

@@ -5,7 +5,6 @@
 //! held across it, and hooks that find the state borrowed leave a note instead.
 
 mod handshaking;
-mod report;
 mod scratch;
 mod traffic;
 
@@ -17,6 +16,7 @@ use crate::companion;
 use crate::factory::Factory;
 use crate::failure::{Failure, Reason};
 use crate::handshake::step::Established;
+use crate::report;
 use crate::stats::{self, Counter, Role};
 use handshaking::{Handshaking, Progress};
 use traffic::Traffic;
@@ -41,7 +41,10 @@ enum State {
 
 impl Socket {
     pub fn new(envoy: TransportSocket, factory: Arc<Factory>) -> Self {
-        let handshaking = Handshaking::new(envoy, &factory);
+        let mut handshaking = Handshaking::new(envoy);
+        if factory.config.role == Role::Server {
+            handshaking.start(&factory);
+        }
         Self {
             envoy,
             factory,
@@ -61,7 +64,13 @@ impl Socket {
 
     /// The transport connection is there: a client speaks first.
     pub fn connected(&self) {
-        if self.factory.config.role == Role::Client && self.handshake() == Some(IoResult::close()) {
+        if self.factory.config.role == Role::Server {
+            return;
+        }
+        if let State::Handshaking(handshaking) = &mut *self.state.borrow_mut() {
+            handshaking.start(&self.factory);
+        }
+        if self.handshake() == Some(IoResult::close()) {
             // Envoy closes in `do_read` and `do_write` only.
             self.envoy.set_is_readable();
         }

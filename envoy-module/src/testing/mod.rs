@@ -5,10 +5,20 @@ pub mod signer;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// A path for a Unix socket that nobody else uses.
 pub fn socket_path() -> PathBuf {
     static LAST: AtomicUsize = AtomicUsize::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("mk-{}-{number}.sock", std::process::id()))
+}
+
+/// Polls until `condition()` holds.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let bound = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < bound, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

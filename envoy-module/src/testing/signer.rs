@@ -94,6 +94,14 @@ impl FakeSigner {
         self.path = PathBuf::new();
     }
 
+    /// Holds its only thread, as SIGSTOP would, until what is returned is dropped.
+    pub fn freeze(&self) -> std::sync::mpsc::Sender<()> {
+        let (thaw, thawed) = std::sync::mpsc::channel();
+        let runtime = self.runtime.as_ref().unwrap();
+        runtime.spawn(async move { thawed.recv().is_err() });
+        thaw
+    }
+
     pub fn publish(&self, update: IdentityUpdate) {
         self.updates.send(update).unwrap();
     }

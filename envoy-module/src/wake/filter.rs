@@ -59,6 +59,10 @@ impl WakerFilter {
         }
     }
 
+    pub fn close(&self) {
+        self.envoy.close();
+    }
+
     /// Nobody has anything to say here.
     pub fn received(&self, count: usize) {
         self.envoy.drain_read_buffer(count);

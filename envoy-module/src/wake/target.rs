@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use super::lowat;
 use super::worker::Worker;
@@ -10,7 +10,7 @@ use crate::abi::{Level, TransportSocket, log};
 
 /// One connection, as the threads see it that it does not belong to.
 pub struct Target {
-    /// Read and dereferenced by the connection's own thread only; 0 once closed.
+    /// Dereferenced by the connection's own thread only; 0 once closed.
     envoy: AtomicUsize,
     /// For `lowat`; the lock keeps the descriptor open while it is used.
     fd: Mutex<Option<RawFd>>,
@@ -38,25 +38,28 @@ impl Target {
         *self.fd.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Any thread: has `do_read` and `do_write` called soon.
+    /// Any thread: has `do_read` and `do_write` called soon, or else as soon as
+    /// something wakes the worker.
     pub fn wake(self: &Arc<Self>) {
-        if !self.worker.schedule(self) {
-            self.provoke();
+        if !self.worker.schedule(self) && !self.provoke() {
+            self.worker.keep(self);
         }
     }
 
     /// Any thread.
-    pub fn provoke(&self) {
+    pub fn is_closed(&self) -> bool {
+        self.envoy.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether that is all that needs to be done.
+    fn provoke(&self) -> bool {
         let fd = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fd) = *fd
-            && let Err(error) = lowat::provoke_write_event(fd)
-        {
-            let detail = format!(
-                "cannot wake a connection that is not TCP: {error}; configure a meshkey_waker \
-                 listener"
-            );
-            log(Level::Error, &detail);
-        }
+        let provoked = match *fd {
+            Some(fd) => lowat::provoke_write_event(fd),
+            None if self.is_closed() => Ok(()),
+            None => Err(std::io::Error::other("no file descriptor")),
+        };
+        provoked.inspect_err(say_what_is_missing).is_ok()
     }
 
     /// On the connection's thread.
@@ -69,4 +72,16 @@ impl Target {
             envoy.set_is_writable();
         }
     }
+}
+
+/// Once: until the listener is there, it concerns every connection.
+fn say_what_is_missing(error: &std::io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let detail = format!(
+            "handshakes on connections that are not TCP wait for a meshkey_waker listener, which \
+             must be configured: {error}"
+        );
+        log(Level::Warn, &detail);
+    });
 }

@@ -17,6 +17,20 @@ struct Queue {
     waker: Option<Waker>,
 }
 
+impl Queue {
+    /// Has the hook run, if there is anything to be run and a waker. Under the
+    /// lock, so that the scheduler cannot be deleted meanwhile.
+    fn announce(&mut self) {
+        if let Some(waker) = &self.waker
+            && !self.committed
+            && !self.targets.is_empty()
+        {
+            self.committed = true;
+            waker.scheduler.commit();
+        }
+    }
+}
+
 /// The scheduler of a `meshkey_waker` filter on this thread.
 struct Waker {
     scheduler: Scheduler,
@@ -50,12 +64,13 @@ impl Worker {
         }
         queue.waker = Some(Waker { scheduler, owner });
         queue.committed = false;
+        queue.announce();
         stats::raise(Gauge::WorkersCovered);
         true
     }
 
     /// On this thread, when the filter is destroyed. What it should still have
-    /// announced is woken the other way.
+    /// announced is woken another way.
     pub fn detach(&self, owner: usize) {
         let stranded = {
             let mut queue = self.lock();
@@ -67,7 +82,7 @@ impl Worker {
             std::mem::take(&mut queue.targets)
         };
         for target in stranded {
-            target.provoke();
+            target.wake();
         }
     }
 
@@ -78,14 +93,20 @@ impl Worker {
             return false;
         }
         queue.targets.push(target.clone());
-        if !queue.committed {
-            queue.committed = true;
-            // Under the lock, so that the scheduler cannot be deleted meanwhile.
-            if let Some(waker) = &queue.waker {
-                waker.scheduler.commit();
-            }
-        }
+        queue.announce();
         true
+    }
+
+    /// Any thread: nothing wakes this thread now; what does so next has `target`
+    /// looked at.
+    pub fn keep(&self, target: &Arc<Target>) {
+        let mut queue = self.lock();
+        // So that it grows no longer than there are connections.
+        queue
+            .targets
+            .retain(|kept| !kept.is_closed() && !Arc::ptr_eq(kept, target));
+        queue.targets.push(target.clone());
+        queue.announce();
     }
 
     /// On this thread, in the filter's scheduled hook.
@@ -102,5 +123,77 @@ impl Worker {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::abi::fake::{self, seen};
+    use crate::abi::{NetworkFilter, TransportSocket};
+
+    const FILTER: usize = 1;
+
+    fn attach() {
+        let scheduler = NetworkFilter(FILTER as *mut _).scheduler();
+        assert!(Worker::current().attach(FILTER, scheduler));
+    }
+
+    fn commits() -> usize {
+        seen(|seen| seen.commits)
+    }
+
+    fn woken() -> Vec<usize> {
+        Worker::current().run();
+        seen(|seen| std::mem::take(&mut seen.woken))
+    }
+
+    /// A connection that no socket option wakes.
+    fn unix(address: usize) -> (Arc<Target>, UnixStream) {
+        let target = Target::new(TransportSocket(address as *mut _));
+        let stream = UnixStream::pair().unwrap().0;
+        target.has_fd(stream.as_raw_fd());
+        (target, stream)
+    }
+
+    #[test]
+    fn what_nothing_can_wake_waits_for_a_waker() {
+        fake::install();
+        let ((one, _a), (two, _b), (gone, _c)) = (unix(8), unix(16), unix(24));
+        for target in [&one, &gone, &one, &two] {
+            target.wake();
+        }
+        gone.detach();
+        gone.wake();
+        assert_eq!(commits(), 0);
+        attach();
+        assert_eq!(commits(), 1);
+        assert_eq!(woken(), [8, 16]);
+        one.wake();
+        assert_eq!((commits(), woken()), (2, vec![8]));
+    }
+
+    #[test]
+    fn what_a_waker_leaves_behind_is_for_the_next() {
+        fake::install();
+        let (target, _stream) = unix(8);
+        attach();
+        target.wake();
+        Worker::current().detach(FILTER);
+        attach();
+        assert_eq!((commits(), woken()), (2, vec![8]));
+    }
+
+    #[test]
+    fn one_commit_announces_all_that_wait() {
+        fake::install();
+        let ((one, _a), (two, _b)) = (unix(8), unix(16));
+        attach();
+        one.wake();
+        two.wake();
+        assert_eq!((commits(), woken()), (1, vec![8, 16]));
     }
 }

@@ -1,4 +1,5 @@
-//! Failed handshakes in Envoy's log, without letting their number fill a disk.
+//! Peers that were not let in, in Envoy's log, without letting their number fill
+//! a disk.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,8 +13,27 @@ const LINES_PER_PERIOD: u32 = 100;
 
 static LIMIT: Mutex<Limit> = Mutex::new(Limit::new());
 
-/// Logs one failure; the counters have those that are left out here.
+/// A handshake that failed.
 pub fn failed(role: Role, failure: &Failure) {
+    // Port scanners and TCP health checks are no news.
+    let level = match failure.reason {
+        Reason::PeerClosed => Level::Info,
+        _ => Level::Warn,
+    };
+    let role = role.as_str();
+    limited(level, &format!("{role} handshake failed: {failure}"));
+}
+
+/// A connection that the companion has closed.
+pub fn closed(reason: &str) {
+    limited(
+        Level::Warn,
+        &format!("meshkey_peer closed a connection: {reason}"),
+    );
+}
+
+/// Logs one line, if there is room; the counters have those that are left out.
+fn limited(level: Level, line: &str) {
     let admitted = LIMIT
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -21,19 +41,13 @@ pub fn failed(role: Role, failure: &Failure) {
     let Some(left_out) = admitted else {
         return;
     };
-    // Port scanners and TCP health checks are no news.
-    let level = match failure.reason {
-        Reason::PeerClosed => Level::Info,
-        _ => Level::Warn,
-    };
     if left_out > 0 {
         log(
             Level::Warn,
-            &format!("{left_out} more failed handshakes were not logged"),
+            &format!("{left_out} more failed or closed connections were not logged"),
         );
     }
-    let role = role.as_str();
-    log(level, &format!("{role} handshake failed: {failure}"));
+    log(level, line);
 }
 
 struct Limit {

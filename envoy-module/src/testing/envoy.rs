@@ -1,0 +1,104 @@
+//! An Envoy that remembers what was asked of it, on each thread for itself.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::*;
+
+/// What the calling thread has asked for since it called [`install`].
+#[derive(Default)]
+pub struct Seen {
+    pub log: Vec<String>,
+    pub filter_state: HashMap<String, String>,
+    /// Setting it is reported as done and changes nothing, as on a conflict.
+    pub filter_state_is_fixed: bool,
+    pub closed: usize,
+    pub continued: usize,
+    pub commits: usize,
+    pub woken: Vec<usize>,
+}
+
+thread_local! {
+    static SEEN: RefCell<Seen> = RefCell::default();
+}
+
+/// Makes this the Envoy of the test process.
+pub fn install() {
+    let host = HOST.get_or_init(|| {
+        Ok(Host {
+            log,
+            log_enabled,
+            network_filter_read_enabled,
+            network_filter_continue_reading,
+            network_filter_close,
+            network_set_filter_state_bytes,
+            network_get_filter_state_bytes,
+            network_filter_scheduler_commit,
+            transport_socket_set_is_readable,
+            ..Host::inert()
+        })
+    });
+    assert!(host.is_ok());
+    SEEN.take();
+}
+
+pub fn seen<T>(look: impl FnOnce(&mut Seen) -> T) -> T {
+    SEEN.with_borrow_mut(look)
+}
+
+fn text(bytes: Bytes) -> String {
+    // SAFETY: the caller's borrow lasts until its callback has returned.
+    String::from_utf8_lossy(unsafe { bytes.as_slice() }).into_owned()
+}
+
+unsafe extern "C" fn log(_: c_int, line: Bytes) {
+    seen(|seen| seen.log.push(text(line)));
+}
+
+unsafe extern "C" fn log_enabled(_: c_int) -> bool {
+    true
+}
+
+unsafe extern "C" fn network_filter_read_enabled(_: *mut c_void) -> bool {
+    true
+}
+
+unsafe extern "C" fn network_filter_continue_reading(_: *mut c_void) {
+    seen(|seen| seen.continued += 1);
+}
+
+unsafe extern "C" fn network_filter_close(_: *mut c_void, _: c_int) {
+    seen(|seen| seen.closed += 1);
+}
+
+unsafe extern "C" fn network_set_filter_state_bytes(_: *mut c_void, key: Bytes, to: Bytes) -> bool {
+    seen(|seen| {
+        if !seen.filter_state_is_fixed {
+            seen.filter_state.insert(text(key), text(to));
+        }
+    });
+    true
+}
+
+unsafe extern "C" fn network_get_filter_state_bytes(
+    _: *mut c_void,
+    key: Bytes,
+    value: *mut Bytes,
+) -> bool {
+    seen(|seen| match seen.filter_state.get(&text(key)) {
+        Some(found) => {
+            // SAFETY: the caller's; the text stays where it is until it is set again.
+            unsafe { *value = Bytes::borrowing(found.as_bytes()) };
+            true
+        }
+        None => false,
+    })
+}
+
+unsafe extern "C" fn network_filter_scheduler_commit(_: *mut c_void, _: u64) {
+    seen(|seen| seen.commits += 1);
+}
+
+unsafe extern "C" fn transport_socket_set_is_readable(socket: *mut c_void) {
+    seen(|seen| seen.woken.push(socket as usize));
+}
