@@ -62,7 +62,7 @@ class Mesh:
         self.ca.ready()
         return self.ca
 
-    def start_sidecar(self, name: str, spiffe_id: str, **token: object) -> Sidecar:
+    def start_sidecar(self, name: str, spiffe_id: str, **token: Any) -> Sidecar:
         """A sidecar; returns once it has its certificate."""
         sidecar = self._stack.enter_context(
             Sidecar(name, spiffe_id, self.ca, self.store, self.mesh_pin, self.directory, **token)

@@ -99,6 +99,7 @@ class Sidecar(Served):
         store: SoftHsmStore,
         pin_file: Path,
         directory: Path,
+        identity: Mapping[str, Any] | None = None,
         **token: Any,
     ) -> None:
         self.socket = directory / f"{name}.signer.sock"
@@ -106,7 +107,11 @@ class Sidecar(Served):
             name,
             {
                 "token": {"label": "mesh", "pin_file": pin_file, **token},
-                "identity": {"spiffe_id": spiffe_id, "trust_bundle": ca.root_file},
+                "identity": {
+                    "spiffe_id": spiffe_id,
+                    "trust_bundle": ca.root_file,
+                    **(identity or {}),
+                },
                 "ca": {"socket": ca.socket},
                 "signer": {"socket": self.socket},
             },

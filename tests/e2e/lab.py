@@ -93,7 +93,12 @@ class Lab:
 
     @contextmanager
     def sidecar(
-        self, spiffe_id: str, store: SoftHsmStore, name: str = "", **token: object
+        self,
+        spiffe_id: str,
+        store: SoftHsmStore,
+        name: str = "",
+        identity: Mapping[str, object] | None = None,
+        **token: object,
     ) -> Iterator[Sidecar]:
         """A sidecar on `store`, with its certificate."""
         with Sidecar(
@@ -103,6 +108,7 @@ class Lab:
             store,
             store.directory / "mesh.pin",
             self.directory,
+            identity,
             **token,
         ) as sidecar:
             sidecar.ready()

@@ -21,6 +21,13 @@ from tests.e2e.peers import GET, TlsServer, call, client_context, connect, serve
 from tests.e2e.programs import SServer, curl, s_client
 from tests.e2e.record import Record, access_to
 
+# Those that the other tests do not use.
+KINDS = {
+    "ec-p384": ("ECPublicKey", 384),
+    "ec-p521": ("ECPublicKey", 521),
+    "rsa-2048": ("RSAPublicKey", 2048),
+    "ed25519": ("Ed25519PublicKey", None),
+}
 NO_REQUESTS_TOGETHER = {"${REQUESTS_PER_CONNECTION}": "1"}
 
 
@@ -63,6 +70,32 @@ def test_two_envoys_speak_mutual_tls_with_keys_from_the_token(
     assert entry["peer"] == CLIENT
     assert entry["tls"] == "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768"
     assert entry["protocol"] == {"h2": "HTTP/2", "http/1.1": "HTTP/1.1"}[version]
+
+
+@pytest.mark.parametrize("algorithm", KINDS)
+def test_two_envoys_prove_themselves_with_keys_of_another_kind(
+    lab: Lab, application: Application, algorithm: str
+) -> None:
+    kind = {"key_algorithm": algorithm}
+    with (
+        lab.sidecar(SERVER, lab.store(), identity=kind) as servers,
+        lab.sidecar(CLIENT, lab.store(), identity=kind) as clients,
+        lab.server(application.port, SIGNER_SOCKET=servers.socket) as server,
+        lab.client(server.port("mtls"), SIGNER_SOCKET=clients.socket) as client,
+    ):
+        ours, theirs = Record(client), Record(server)
+        assert get(client.port("outbound"), "/any-kind")[0] == 200
+        ours.wait_for_handshakes(client__ok=1)
+        theirs.wait_for_handshakes(server__ok=1)
+        assert ours.signatures() == theirs.signatures() == {"asked": 1, "made": 1}
+        assert [sidecar.status().signed for sidecar in (servers, clients)] == [1, 1]
+        (request,) = application.requests
+        assert f'URI="{CLIENT}"' in request.values("x-forwarded-client-cert")[0]
+        # And OpenSSL believes them, too.
+        with connect(server.port("mtls"), client_context(lab.credentials(CLIENT))) as direct:
+            leaf = x509.load_der_x509_certificate(direct.getpeercert(binary_form=True) or b"")
+        key = leaf.public_key()
+        assert (type(key).__name__, getattr(key, "key_size", None)) == KINDS[algorithm]
 
 
 def test_openssl_verifies_the_servers_chain_and_sees_tls_1_3(lab: Lab, server: Envoy) -> None:

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -38,7 +38,15 @@ impl Authority {
 
     /// A good leaf, after `change`.
     pub fn leaf(&self, uris: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Certified {
-        let key = KeyPair::generate().unwrap();
+        self.certify(uris, KeyPair::generate().unwrap(), change)
+    }
+
+    fn certify(
+        &self,
+        uris: &[&str],
+        key: KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certified {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.subject_alt_names = uris
@@ -60,6 +68,11 @@ impl Authority {
             chain: vec![leaf.der().clone()],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         }
+    }
+
+    /// A good leaf for a key of another kind than P-256.
+    pub fn workload_with(&self, uri: &str, kind: &'static SignatureAlgorithm) -> Certified {
+        self.certify(&[uri], KeyPair::generate_for(kind).unwrap(), |_| {})
     }
 
     pub fn workload(&self, uri: &str) -> Certified {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use rustls::SignatureScheme;
-use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -33,6 +33,17 @@ pub struct FakeSigner {
     pub heard: Arc<Mutex<Vec<WatchRequest>>>,
 }
 
+/// What a token with keys of every kind can make.
+const SCHEMES: [SignatureScheme; 7] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::RSA_PSS_SHA256,
+    SignatureScheme::RSA_PSS_SHA384,
+    SignatureScheme::RSA_PSS_SHA512,
+    SignatureScheme::ED25519,
+];
+
 /// What the sidecar would say about `certified`.
 pub fn update(generation: u64, id: &str, ca: &Authority, certified: &Certified) -> IdentityUpdate {
     IdentityUpdate {
@@ -44,7 +55,7 @@ pub fn update(generation: u64, id: &str, ca: &Authority, certified: &Certified) 
             trust_domain: DOMAIN.to_owned(),
             roots: vec![ca.root.to_vec()],
         }],
-        schemes: vec![u16::from(SignatureScheme::ECDSA_NISTP256_SHA256).into()],
+        schemes: SCHEMES.map(|scheme| u16::from(scheme).into()).to_vec(),
         not_before: 0,
         not_after: i64::MAX,
     }
@@ -52,9 +63,10 @@ pub fn update(generation: u64, id: &str, ca: &Authority, certified: &Certified) 
 
 /// Signs whatever it is asked to.
 pub fn signs_with(certified: &Certified) -> Box<Behaviour> {
-    let key = any_ecdsa_type(&certified.key).unwrap();
+    let key = any_supported_type(&certified.key).unwrap();
     Box::new(move |request| {
-        let signer = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
+        let scheme = u16::try_from(request.scheme).unwrap().into();
+        let signer = key.choose_scheme(&[scheme]);
         let signature = signer.unwrap().sign(&request.message).unwrap();
         Some(Answer::Signature(signature))
     })

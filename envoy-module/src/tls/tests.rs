@@ -3,9 +3,13 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use rcgen::SignatureAlgorithm;
+use rustls::SignatureAlgorithm as Algorithm;
+use rustls::SignatureScheme;
+use rustls::sign::SigningKey;
 
 use super::configs::TlsConfig;
-use super::remote_key::with_deadline;
+use super::remote_key::{RemoteKey, ServerSide, with_deadline};
 use super::session::{MAX_FRAGMENT, Session};
 use crate::config::Config;
 use crate::failure::{Failure, Reason};
@@ -127,6 +131,67 @@ fn both_sides_come_to_know_each_other() {
     assert!(peer.forwarded.starts_with(&begin) && peer.forwarded.ends_with(&end));
     let peer = Peer::of(&at_client, &client.snapshot).unwrap();
     assert_eq!(peer.spiffe_id.as_str(), SERVER);
+}
+
+/// Both sides have keys of this kind, and sign with the best of its schemes.
+fn shake_with(kind: &'static SignatureAlgorithm, schemes: &[SignatureScheme]) {
+    let ca = Authority::new();
+    let (server, client) = (
+        ca.workload_with(SERVER, kind),
+        ca.workload_with(CLIENT, kind),
+    );
+    let server = Side::new(Role::Server, SERVER, CLIENT, &ca, &server, &server);
+    let client = Side::new(Role::Client, CLIENT, SERVER, &ca, &client, &client);
+    assert_eq!(server.snapshot.schemes, schemes);
+    let (mut at_server, mut at_client) = (server.session(), client.session());
+    shake(&mut at_server, &mut at_client, usize::MAX).unwrap();
+    let peer = Peer::of(&at_server, &server.snapshot).unwrap();
+    assert_eq!(peer.spiffe_id.as_str(), CLIENT);
+    let key = RemoteKey::<ServerSide>::new(server._link.link.clone(), server.snapshot.clone());
+    for scheme in schemes {
+        // What one peer takes need not be what another takes.
+        assert_eq!(key.choose_scheme(&[*scheme]).unwrap().scheme(), *scheme);
+    }
+    assert!(key.choose_scheme(&[SignatureScheme::ED448]).is_none());
+    let expected = match schemes[0] {
+        SignatureScheme::ED25519 => Algorithm::ED25519,
+        SignatureScheme::RSA_PSS_SHA256 => Algorithm::RSA,
+        _ => Algorithm::ECDSA,
+    };
+    assert_eq!(key.algorithm(), expected);
+}
+
+#[test]
+fn keys_on_p_256_sign_for_both_sides() {
+    let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
+    shake_with(&rcgen::PKCS_ECDSA_P256_SHA256, &schemes);
+}
+
+#[test]
+fn keys_on_p_384_sign_for_both_sides() {
+    let schemes = [SignatureScheme::ECDSA_NISTP384_SHA384];
+    shake_with(&rcgen::PKCS_ECDSA_P384_SHA384, &schemes);
+}
+
+#[test]
+fn keys_on_p_521_sign_for_both_sides() {
+    let schemes = [SignatureScheme::ECDSA_NISTP521_SHA512];
+    shake_with(&rcgen::PKCS_ECDSA_P521_SHA512, &schemes);
+}
+
+#[test]
+fn rsa_keys_sign_for_both_sides_with_pss() {
+    let schemes = [
+        SignatureScheme::RSA_PSS_SHA256,
+        SignatureScheme::RSA_PSS_SHA384,
+        SignatureScheme::RSA_PSS_SHA512,
+    ];
+    shake_with(&rcgen::PKCS_RSA_SHA256, &schemes);
+}
+
+#[test]
+fn ed25519_keys_sign_for_both_sides() {
+    shake_with(&rcgen::PKCS_ED25519, &[SignatureScheme::ED25519]);
 }
 
 #[test]
