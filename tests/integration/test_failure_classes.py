@@ -230,8 +230,6 @@ def test_what_follows_from_a_code(world: _World, code: int, function: str) -> No
         expected = BUSY
     if function == "C_OpenSession" and code in NO_MORE_SESSIONS:
         expected = "no restart"  # the login's session does
-    if (code, function) == (0x150, "C_SignInit"):
-        expected = SESSION  # python-pkcs11 does not look, and goes on to C_Sign
     world.shim.rule(f"{function} fail 0x{code:x} times 1")
     if isinstance(expected, type):
         with pytest.raises(expected) as raised:
