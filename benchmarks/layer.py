@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import structlog
+
 from benchmarks.native_pool import NativePool
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.core.token_selector import TokenSelector
@@ -184,6 +186,8 @@ def _percentiles(taken: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
+    # Standard output is for results.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     module, label, pin_file = sys.argv[1:]
     with asyncio.Runner() as runner:
         bench = Bench(Path(module), label, Path(pin_file), runner)

@@ -12,6 +12,7 @@ import pkcs11
 
 # Above what any scheme here gives: 512 octets of RSA-4096.
 _LONGEST_SIGNATURE = 1024
+_BUFFER_TOO_SMALL = 0x150
 _Code = ctypes.c_ulong
 # Without the interpreter's lock: a module may take its time, or never return.
 SIGN_INIT = ctypes.CFUNCTYPE(_Code, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
@@ -141,4 +142,11 @@ class SignCalls:
 def _check(code: int) -> None:
     if code:
         error = _ERRORS.get(code)
-        raise error if error else pkcs11.PKCS11Error(f"Unmapped error code {code:#x}")
+        raise error() if error else pkcs11.PKCS11Error(_text(code))
+
+
+def _text(code: int) -> str:
+    # In python-pkcs11's words, which `failures` reads.
+    if code == _BUFFER_TOO_SMALL:
+        return "Buffer was too small. Should never see this."
+    return f"Unmapped error code {code:#x}"

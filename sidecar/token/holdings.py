@@ -10,6 +10,7 @@ from pkcs11 import ObjectClass
 from sidecar.core.public_key import PublicKey
 from sidecar.errors import KeyChanged, NoSuchKey, TokenError
 from sidecar.token.base import KeyId, TokenKey
+from sidecar.token.failures import TokenLost
 from sidecar.token.keypair import key_id_of, origin_of
 from sidecar.token.public_half import public_key_of
 from sidecar.token.search import destroy_halves, find_half, find_halves, find_kind
@@ -26,6 +27,8 @@ class Holdings:
         self.changing = threading.Lock()
         # The era in which an object was destroyed last.
         self.destroyed_in = 0
+        # The era in which a key was last seen to be gone.
+        self._missed: dict[KeyId, int] = {}
         # By identifier: outlives what happens to the token.
         self.public_keys: dict[KeyId, PublicKey] = {}
 
@@ -45,6 +48,7 @@ class Holdings:
     def destroy(self, key_id: KeyId) -> None:
         self._sessions.use("destroying a key", lambda state: self._destroy(state, key_id))
         self.public_keys.pop(key_id, None)
+        self._missed.pop(key_id, None)
 
     def clear(self, state: ThreadState, key_id: KeyId) -> None:
         """Destroys what there is of a key; hold `changing`."""
@@ -64,6 +68,7 @@ class Holdings:
             if private is None:
                 self._require_presence(state)
         if private is None:
+            self._require_second_look(state, key_id)
             raise _no_such_key(key_id)
         found = public_key_of(public) if public else None
         expected = self.public_keys.setdefault(key_id, found) if found else None
@@ -74,6 +79,14 @@ class Holdings:
         if found is not None and found != expected:
             raise KeyChanged(f"token {self._sessions.label!r} holds another key under {key_id}")
         return private
+
+    def _require_second_look(self, state: ThreadState, key_id: KeyId) -> None:
+        # A token that comes back during a search shows nothing and then is there. So a key that
+        # is known is gone only if a module that was started anew does not find it either.
+        known = key_id in self.public_keys and self._missed.get(key_id) != state.era
+        if known and not state.sure:
+            raise TokenLost(f"key {key_id} is missing")
+        self._missed[key_id] = state.era
 
     def _list(self, state: ThreadState) -> list[TokenKey]:
         with self.changing:

@@ -42,6 +42,8 @@ class ThreadState:
     calls: SignCalls | None = None
     # Found through this session, and seen to belong to the expected public key.
     private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
+    # Whether the module was started anew for this very operation.
+    sure: bool = False
     # When a signature with it was verified last, by `time.monotonic`.
     verified: dict[KeyId, float] = field(default_factory=dict)
 
@@ -133,7 +135,7 @@ class Sessions:
         renewed = restarted = False
         while True:
             try:
-                return self._try(doing, operation)
+                return self._try(doing, operation, sure=restarted)
             except Lost as lost:
                 self._forget_session()
                 if isinstance(lost, SessionLost) and not renewed:
@@ -163,7 +165,7 @@ class Sessions:
         except Hung:
             pass  # a thread is inside the module for good; the process ends without it
 
-    def _try(self, doing: str, operation: Callable[[ThreadState], _T]) -> _T:
+    def _try(self, doing: str, operation: Callable[[ThreadState], _T], *, sure: bool) -> _T:
         if self._closed:
             raise TokenUnavailable(f"token {self._label!r} is closed: this process is stopping")
         if self._refusal is not None:
@@ -171,6 +173,7 @@ class Sessions:
         with self._gate.shared():
             try:
                 state = self._thread_state()
+                state.sure = sure
                 with self._turn if state.session is self._anchor else nullcontext():
                     return operation(state)
             except Lost as lost:
