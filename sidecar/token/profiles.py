@@ -67,6 +67,7 @@ TPM2 = TokenProfile(
     mixes_up_handles=True,
     # A TPM does one thing at a time; more threads than this only wait in it.
     concurrency=4,
+    session_objects=False,
 )
 P11_KIT = TokenProfile(
     "p11-kit",
