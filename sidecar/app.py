@@ -61,10 +61,11 @@ async def serve(settings: Settings) -> None:
     """
     _check_role(settings)
     stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
         parts = _Parts(settings, stack)
+        # Not before: a module that hangs while it is opened would keep the signals waiting.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         if settings.identity:
             running = await parts.sidecar(settings.identity)
         else:

@@ -103,11 +103,13 @@ class Identity:
 
     def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:
         """The token has no such key any more, or another one: says so once and wakes `run`."""
+        changed = isinstance(error, KeyChanged)
+        if changed:
+            self.keyring.distrust(key_id)
         if key_id in self._lost:
             return
         self._lost.add(key_id)
-        if isinstance(error, KeyChanged):
-            self.keyring.distrust(key_id)
+        if changed:
             log.critical("key changed on the token", identity=self.name, error=str(error))
         else:
             log.error("key lost", identity=self.name, error=str(error))
@@ -175,6 +177,9 @@ class Identity:
         )
         if previous:
             self._lost.intersection_update({previous.key_id})
+        # It has just signed: a given key that was away is back.
+        self._lost.discard(snapshot.key_id)
+        self.keyring.trust(snapshot.key_id)
         if previous and previous.key_id != snapshot.key_id:
             self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
         return snapshot.generation

@@ -51,6 +51,10 @@ class Keyring:
         """What the token has under this name is not our key: never used, nor destroyed."""
         self._distrusted.add(key_id)
 
+    def trust(self, key_id: KeyId) -> None:
+        """It was seen to be our key."""
+        self._distrusted.discard(key_id)
+
     def is_distrusted(self, key_id: KeyId) -> bool:
         return key_id in self._distrusted
 

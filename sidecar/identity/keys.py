@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 from sidecar.core.key_label import KeyLabel
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.core.spiffe import SpiffeId
-from sidecar.errors import ConfigurationError, KeyUnsuitable, NoSuchKey
+from sidecar.errors import ConfigurationError, KeyUnsuitable, NoSuchKey, TokenUnavailable
 from sidecar.identity.destruction import Destruction
 from sidecar.token.base import KeyId, Origin, Token, TokenKey
 from sidecar.token.executor import TokenExecutor
@@ -55,7 +56,19 @@ class MadeKeys:
     async def obtain(self, generation: int) -> TokenKey:
         """Raises what `Token.generate` raises."""
         label = str(KeyLabel("tls", self._owner, generation, str(self._spiffe_id)))
-        return await self._executor.run(lambda: self._token.generate(self._algorithm, label))
+        given_up = threading.Event()
+
+        def make() -> TokenKey:
+            key = self._token.generate(self._algorithm, label)
+            if given_up.is_set():
+                self._token.destroy(key.id)  # it came too late, nobody waits for it
+            return key
+
+        try:
+            return await self._executor.run(make)
+        except TokenUnavailable:
+            given_up.set()
+            raise
 
     async def discard(self, key: TokenKey) -> None:
         await self._destruction.destroy(key.id)

@@ -58,12 +58,13 @@ class Orphans:
     async def _found(self) -> list[KeyId]:
         while True:
             try:
-                keys = await self._executor.run(self._token.keys)
+                # Half a key that a crash left is an orphan too.
+                found = await self._executor.run(self._token.labels)
             except MeshkeyError as error:
                 log.warning("no look for orphaned keys yet", error=str(error))
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            labels = {key.id: KeyLabel.parse(key.label) for key in keys}
+            labels = {key_id: KeyLabel.parse(text) for key_id, text in found.items()}
             return [
                 key_id
                 for key_id, label in labels.items()

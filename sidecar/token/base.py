@@ -106,6 +106,10 @@ class Token(Protocol):
         """
         ...
 
+    def labels(self) -> dict[KeyId, str]:
+        """The labels of all private keys, of those without a public half too."""
+        ...
+
     def schemes(self, key: TokenKey) -> Sequence[SignatureScheme]:
         """What the token was seen to sign with such a key, best first.
 

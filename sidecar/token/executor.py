@@ -189,6 +189,7 @@ class TokenExecutor:
             if not job.caller.gone and now <= job.deadline:
                 self._running[number] = job
                 return job, not 0.0 < self._waiting.expected(lane) < _FAST_S
+            self._waiting.refund(lane)
             job.error = _too_late(job)
             self._finished.append(job)
         return None, True

@@ -11,7 +11,7 @@ from sidecar.core.public_key import PublicKey
 from sidecar.errors import KeyChanged, NoSuchKey, TokenError
 from sidecar.token.base import KeyId, TokenKey
 from sidecar.token.failures import TokenLost
-from sidecar.token.keypair import key_id_of, origin_of
+from sidecar.token.keypair import key_id_of, label_of, origin_of
 from sidecar.token.public_half import public_key_of
 from sidecar.token.search import destroy_halves, find_half, find_halves, find_kind
 from sidecar.token.sessions import Sessions, ThreadState
@@ -38,6 +38,9 @@ class Holdings:
             self.public_keys.setdefault(key.id, key.public_key)
         return keys
 
+    def labels(self) -> dict[KeyId, str]:
+        return self._sessions.use("listing labels", self._labels)
+
     def named(self, key_id: KeyId) -> TokenKey:
         """Raises `NoSuchKey` if it is not there."""
         for key in self.keys():
@@ -52,7 +55,12 @@ class Holdings:
 
     def clear(self, state: ThreadState, key_id: KeyId) -> None:
         """Destroys what there is of a key; hold `changing`."""
-        if destroy_halves(state.session, key_id):
+        try:
+            destroyed = destroy_halves(state.session, key_id)
+        except pkcs11.PKCS11Error:
+            self.destroyed_in = state.era  # one half may be gone
+            raise
+        if destroyed:
             self.destroyed_in = state.era
 
     def private_half(self, state: ThreadState, key_id: KeyId) -> pkcs11.PrivateKey:
@@ -88,12 +96,19 @@ class Holdings:
             raise TokenLost(f"key {key_id} is missing")
         self._missed[key_id] = state.era
 
+    def _labels(self, state: ThreadState) -> dict[KeyId, str]:
+        with self.changing:
+            found = find_kind(state.session, ObjectClass.PRIVATE_KEY)
+            labels = {key_id_of(key): label_of(key) for key in found}
+            self._require_presence(state)
+        return labels
+
     def _list(self, state: ThreadState) -> list[TokenKey]:
         with self.changing:
             found = find_kind(state.session, ObjectClass.PUBLIC_KEY)
             publics = {key_id_of(key): public_key_of(key) for key in found}
             privates = [
-                (key_id_of(key), key.label, origin_of(key))
+                (key_id_of(key), label_of(key), origin_of(key))
                 for key in find_kind(state.session, ObjectClass.PRIVATE_KEY)
             ]
             self._require_presence(state)

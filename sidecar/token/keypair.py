@@ -136,6 +136,14 @@ def key_id_of(key: pkcs11.PublicKey | pkcs11.PrivateKey) -> KeyId:
     return KeyId(bytes(key[Attribute.ID]))
 
 
+def label_of(key: pkcs11.PrivateKey) -> str:
+    """The CKA_LABEL, which other people's keys may have in any encoding."""
+    try:
+        return str(key.label)
+    except UnicodeDecodeError:
+        return "(not UTF-8)"
+
+
 def _differences(key: pkcs11.PrivateKey, expected: Mapping[Attribute, bool]) -> list[str]:
     found = {attribute: _value(key, attribute) for attribute in expected}
     return [
@@ -152,5 +160,5 @@ def _said(value: bool | None) -> str:
 def _value(key: pkcs11.PrivateKey, attribute: Attribute) -> bool | None:
     try:
         return bool(key[attribute])
-    except pkcs11.PKCS11Error:
-        return None
+    except (pkcs11.AttributeSensitive, pkcs11.AttributeTypeInvalid):
+        return None  # an answer; anything else says that the session or the token is lost

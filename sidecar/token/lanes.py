@@ -83,6 +83,11 @@ class FairQueue(Generic[_J]):
         state.used += seconds - state.cost
         state.cost += _NEWEST * (seconds - state.cost)
 
+    def refund(self, lane: Lane) -> None:
+        """Takes back what was charged for a job that was not begun after all."""
+        state = self._lanes[lane]
+        state.used -= state.cost
+
     def expected(self, lane: Lane) -> float:
         """Seconds that a job of `lane` takes, by those before; 0 before the first."""
         return self._lanes[lane].cost

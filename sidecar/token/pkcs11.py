@@ -157,6 +157,9 @@ class Pkcs11Token:
     def keys(self) -> list[TokenKey]:
         return self.holdings.keys()
 
+    def labels(self) -> dict[KeyId, str]:
+        return self.holdings.labels()
+
     def schemes(self, key: TokenKey) -> Sequence[SignatureScheme]:
         return self.signing.schemes(key)
 
@@ -184,7 +187,7 @@ class Pkcs11Token:
                 require_born(private)
                 public_key = require_public_key(public)
             except KeyUnsuitable:
-                self._destroyed_in = state.era
+                self.holdings.destroyed_in = state.era
                 for half in (private, public):
                     # Whatever happens here, the key is refused and not made once more.
                     with suppress(pkcs11.PKCS11Error):

@@ -13,10 +13,10 @@ from pkcs11 import Attribute, Mechanism, MechanismFlag, TokenFlag
 
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import MechanismMissing, TokenError, TokenUnavailable
-from sidecar.token.base import KeyId, Origin
+from sidecar.token.base import Assurance, KeyId, Origin
 from sidecar.token.keypair import make_key_pair, templates
 from sidecar.token.library import Library
-from sidecar.token.profiles import TokenProfile, assurance_of
+from sidecar.token.profiles import TokenProfile, assurance_of, profile_of
 from sidecar.token.report import AlgorithmReport, MechanismReport, SchemeReport, TokenReport
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def look_at(
     limit = library.session_limit(token.slot.slot_id)
     model = _text(token.model)
     assurance = assurance_of(profile, model, hardware_flag=_in_hardware(mechanisms))
+    if profile_of(library.name).assurance is Assurance.SOFTWARE:
+        assurance = Assurance.SOFTWARE  # whatever profile was set: the module is known
     return TokenReport(
         label=str(token.label),
         serial=_text(token.serial),

@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 _TRUSTED_S = 1.0
 # Signed to see whether a scheme works. No handshake, CSR or certificate looks like this.
 _TRIAL = b"meshkey: trial of a signature scheme"
+# Handles that a session keeps.
+_MOST_HANDLES = 64
 # Signatures that a latency in the log is the median of.
 _FEW = 3
 
@@ -56,6 +58,7 @@ class Signing:
         self._profile = profile
         self._ways: dict[SignatureScheme, Way] = {}
         self._seen: dict[KeyAlgorithm, tuple[SignatureScheme, ...]] = {}
+        self._in_doubt = False
 
     def schemes(self, key: TokenKey) -> Sequence[SignatureScheme]:
         algorithm = algorithm_of(key.public_key)
@@ -71,6 +74,10 @@ class Signing:
                     f"CKM_{', CKM_'.join(tried)} are missing or do not work; "
                     "see what it can do: meshkey token probe"
                 )
+            if self._in_doubt:
+                # Whether a scheme does not work or did not just then: tried again next time.
+                self._in_doubt = False
+                return seen
             self._seen[algorithm] = seen
             log.info("key algorithm tried", algorithm=algorithm.value, schemes=self._told(key))
         return self._seen[algorithm]
@@ -148,6 +155,7 @@ class Signing:
                 # Raises where it is lost.
                 self._holdings.named(key_id)
                 log.debug("scheme not usable", scheme=scheme.name, error=str(error))
+                self._in_doubt = True
                 continue
             except TokenError as error:
                 mismatch = error if isinstance(error, _WrongSignature) else mismatch
@@ -199,6 +207,10 @@ class Signing:
                 f"token {self._sessions.label!r} does not sign as key {key_id} "
                 f"with {way.scheme.name}"
             ) from None
+        if len(state.private_keys) >= _MOST_HANDLES:
+            # Of keys that were replaced long ago, most of them.
+            state.private_keys.clear()
+            state.verified.clear()
         state.private_keys[key_id] = key
         state.verified[key_id] = now
         return signature

@@ -132,6 +132,9 @@ class FakeToken:
                 for key_id, (label, key) in self._keys.items()
             ]
 
+    def labels(self) -> dict[KeyId, str]:
+        return {key.id: key.label for key in self.keys()}
+
     def schemes(self, key: TokenKey) -> Sequence[SignatureScheme]:
         self._enter()
         algorithm = algorithm_of(key.public_key)

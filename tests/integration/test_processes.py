@@ -484,6 +484,13 @@ def test_production_refuses_a_token_in_software(mesh: Mesh) -> None:
     assert "use a token in hardware, or token.mode standard" in line
 
 
+def test_no_profile_makes_a_token_in_software_hardware(mesh: Mesh) -> None:
+    token = {"mode": "production", "profile": "sgx-ctk"}
+    code, line = _fails(mesh, mesh.sidecar_settings(token=token))
+    assert code == 64
+    assert "keeps keys in software" in line
+
+
 @pytest.mark.parametrize(
     ("mode", "code", "said"),
     [("standard", 64, "a PIN that everybody knows"), ("development", 77, "refused the PIN")],

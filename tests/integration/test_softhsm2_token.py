@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -366,6 +367,44 @@ def test_foreign_keys_on_the_token_stand_in_nobodys_way(softhsm_token: Pkcs11Tok
     with pytest.raises(TokenError):
         softhsm_token.sign(KeyId(b"rsa"), SCHEME, b"m")
     _verify(key, b"m", softhsm_token.sign(key.id, SCHEME, b"m"))
+
+
+def test_half_a_key_has_a_label_and_can_be_destroyed(softhsm_token: Pkcs11Token) -> None:
+    lonely = softhsm_token.generate(ALGORITHM, "lonely")
+    template = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.ID: lonely.id.value}
+    softhsm_token._sessions.use(
+        "a test", lambda state: [half.destroy() for half in [*state.session.get_objects(template)]]
+    )
+    assert softhsm_token.keys() == []
+    assert softhsm_token.labels() == {lonely.id: "lonely"}
+    softhsm_token.destroy(lonely.id)
+    assert _objects(softhsm_token) == []
+
+
+def test_a_label_in_another_encoding_stands_in_nobodys_way(softhsm_token: Pkcs11Token) -> None:
+    key = softhsm_token.generate(ALGORITHM, "web")
+    foreign = softhsm_token.generate(ALGORITHM, "foreign")
+    template = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: foreign.id.value}
+
+    def rename(session: pkcs11.Session) -> None:
+        function = library._functions
+        (private,) = session.get_objects(template)
+        text = ctypes.create_string_buffer(b"\xff\xfe", 2)
+        attribute = (ctypes.c_ulong * 3)(3, ctypes.addressof(text), 2)  # CKA_LABEL
+        call = ctypes.CFUNCTYPE(
+            ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong
+        )
+        table = ctypes.cast(ctypes.addressof(function), ctypes.POINTER(ctypes.c_void_p))
+        # A version of two bytes, padded, then the functions: C_SetAttributeValue is the 26th.
+        set_attribute_value = call(table[1 + 25])
+        code = set_attribute_value(session.handle, private.handle, ctypes.addressof(attribute), 1)
+        assert code == 0
+
+    library = softhsm_token._sessions._library
+    softhsm_token._sessions.use("a test", lambda state: rename(state.session))
+    listed = softhsm_token.keys()
+    labels = {each.id: each.label for each in listed}
+    assert labels == {key.id: "web", foreign.id: "(not UTF-8)"}
 
 
 def test_a_private_key_without_its_public_half_is_not_listed(softhsm_token: Pkcs11Token) -> None:

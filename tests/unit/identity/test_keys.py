@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import (
     AuthorityUnavailable,
     ConfigurationError,
+    KeyChanged,
     KeyUnsuitable,
     MeshkeyError,
     NoSuchKey,
@@ -19,6 +21,7 @@ from sidecar.token.base import KeyId, Origin
 from tests.fakes.token import FakeToken
 from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.private_keys import some_key
+from tests.fixtures.waiting import settle, soon
 
 
 def _world(directory: Path, origin: Origin = Origin.IMPORTED, *, allowed: bool = True) -> World:
@@ -49,6 +52,27 @@ async def test_every_certificate_is_for_the_same_key_and_it_outlives_the_identit
     assert len(serials) == 3
     await identity.close()
     assert world.token.held_keys == {world.given}
+
+
+@pytest.mark.parametrize("error", [NoSuchKey("gone"), KeyChanged("another")], ids=str)
+async def test_a_given_key_that_came_back_is_used_again_and_renewed_once(
+    tmp_path: Path, error: NoSuchKey | KeyChanged
+) -> None:
+    world = _world(tmp_path)
+    assert world.given
+    identity = world.identity()
+    running = asyncio.create_task(identity.run())
+    await soon(lambda: identity.store.generation == 1)
+    identity.replace(world.given, error)
+    await soon(lambda: identity.store.generation == 2)
+    assert identity.keyring.grant(world.given)
+    assert not identity.keyring.is_distrusted(world.given)
+    asked = len(world.authority.requests)
+    for _ in range(5):
+        await settle()
+    assert len(world.authority.requests) == asked == 2
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_the_log_says_where_the_key_has_been(tmp_path: Path) -> None:
