@@ -60,7 +60,7 @@ class Enrolment:
 
         After a failure or a cancellation the key of this attempt is discarded.
         """
-        bundle = self._read_bundle()
+        bundle = self.bundle()
         obtaining = asyncio.ensure_future(self._keys.obtain(generation))
         try:
             # Shielded: a thread that makes a key cannot be stopped, only waited for.
@@ -71,6 +71,18 @@ class Enrolment:
             await self._discard(obtaining)
             raise
         return Enrolled(key, schemes, chain, bundle)
+
+    def bundle(self) -> TrustBundle:
+        """The roots as they are in the file now. Raises `CertificateRefused`."""
+        # Read anew each time, and never taken from the CA's answer: a root is trusted
+        # because it was put into this file.
+        try:
+            pem = self._trust_bundle.read_bytes()
+        except OSError as error:
+            raise CertificateRefused(
+                f"trust bundle {self._trust_bundle}: {error.strerror}"
+            ) from error
+        return TrustBundle.parse(self._spiffe_id.trust_domain, pem)
 
     async def _certify(
         self, key: TokenKey, bundle: TrustBundle, now: Callable[[], datetime]
@@ -94,14 +106,3 @@ class Enrolment:
         except MeshkeyError:
             return  # there is no key
         await self._keys.discard(key)
-
-    def _read_bundle(self) -> TrustBundle:
-        # Read anew each time, and never taken from the CA's answer: a root is trusted
-        # because it was put into this file.
-        try:
-            pem = self._trust_bundle.read_bytes()
-        except OSError as error:
-            raise CertificateRefused(
-                f"trust bundle {self._trust_bundle}: {error.strerror}"
-            ) from error
-        return TrustBundle.parse(self._spiffe_id.trust_domain, pem)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -13,9 +14,10 @@ import structlog
 from sidecar.core.certificate_verify import Side
 from sidecar.core.renewal import renewal_due, retry_delay
 from sidecar.core.spiffe import SpiffeId
+from sidecar.core.trust import TrustBundle
 from sidecar.errors import KeyChanged, MeshkeyError, NoSuchKey
 from sidecar.identity.enrolment import Enrolled, Enrolment
-from sidecar.identity.keyring import Keyring
+from sidecar.identity.keyring import HANDSHAKE_TIMEOUT, Keyring
 from sidecar.identity.snapshot import KeyGrant, Snapshot
 from sidecar.identity.store import SnapshotStore
 from sidecar.token.base import KeyId
@@ -55,6 +57,8 @@ class Identity:
         self._enrolment = enrolment
         self._now = now
         self._renewing = asyncio.Lock()
+        # As they were in the file when the current certificate was obtained.
+        self._roots: TrustBundle | None = None
         # Keys that the token does not have any more.
         self._lost: set[KeyId] = set()
         self._loss = asyncio.Event()
@@ -122,12 +126,29 @@ class Identity:
 
     async def _renew(self) -> int:
         try:
+            await self._announce_roots()
             enrolled = await self._enrolment.run(self._now, self.store.generation + 1)
         except Exception as error:
             self.last_error = str(error) or type(error).__name__
             raise
         self.last_error = ""
         return self._publish(enrolled)
+
+    async def _announce_roots(self) -> None:
+        """Before there is a leaf under a new root, whoever follows us trusts that root."""
+        if (current := self.store.current) is None:
+            return
+        (trusted,) = current.bundles
+        both = trusted.union(self._enrolment.bundle())
+        if both == trusted:
+            return
+        generation = self.store.generation + 1
+        self.store.publish(replace(current, generation=generation, bundles=(both,)))
+        log.info("new roots published", identity=self.name, generation=generation)
+        # Who does not answer has had its time, as with handshakes.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT.total_seconds()):
+                await self.store.acknowledged(generation)
 
     async def _until_due(self) -> None:
         while (wait := self._until_renewal()) > 0:
@@ -146,6 +167,9 @@ class Identity:
 
     def _publish(self, enrolled: Enrolled) -> int:
         previous = self.store.current
+        # Peers may have a leaf under a root that is on its way out: it stays one generation more.
+        bundle = enrolled.bundle.union(self._roots) if self._roots else enrolled.bundle
+        self._roots = enrolled.bundle
         snapshot = Snapshot(
             generation=self.store.generation + 1,
             spiffe_id=self.spiffe_id,
@@ -153,7 +177,7 @@ class Identity:
             key_origin=enrolled.key.origin,
             schemes=enrolled.schemes,
             chain=enrolled.chain,
-            bundles=(enrolled.bundle,),
+            bundles=(bundle,),
             obtained=self._now(),
         )
         self.keyring.admit(

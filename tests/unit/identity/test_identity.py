@@ -26,6 +26,7 @@ from sidecar.identity import identity as module
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot
 from sidecar.token.base import TokenKey
+from tests.fixtures import certificates
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
 from tests.fixtures.requests import SCHEME
 from tests.fixtures.waiting import settle, soon
@@ -359,6 +360,37 @@ async def test_only_what_the_token_was_seen_to_do_is_offered(
     grant = identity.keyring.grant(snapshot.key_id)
     assert grant
     assert grant.schemes == frozenset(seen)
+
+
+async def test_new_roots_are_trusted_before_there_is_a_leaf_under_them_and_old_ones_a_while_after(
+    world: World,
+) -> None:
+    identity = world.identity()
+    await identity.renew()
+    first = await _published(identity, 1)
+    old, new = world.authority.root, certificates.root("new")
+    world.trust_bundle.write_bytes(new.pem + old.pem)
+    world.authority.open.clear()
+    with identity.store.subscribe() as subscription:
+        await subscription.next()
+        renewing = asyncio.create_task(identity.renew())
+        announced = await subscription.next()
+        assert (announced.generation, announced.key_id) == (2, first.key_id)
+        assert announced.bundles[0].der() == [old.der, new.der]
+        await settle()
+        assert len(world.authority.requests) == 1, "the new leaf waits for the acknowledgement"
+        subscription.answer(2, "")
+        world.authority.open.set()
+        assert await renewing == 3
+        assert (await subscription.next()).bundles[0].der() == [new.der, old.der]
+        subscription.answer(3, "")
+        # The old root leaves the file: it goes one generation later.
+        world.authority.root = new
+        world.trust_bundle.write_bytes(new.pem)
+        await identity.renew()
+        assert (await subscription.next()).bundles[0].der() == [new.der, old.der]
+        await identity.renew()
+        assert (await subscription.next()).bundles[0].der() == [new.der]
 
 
 async def test_two_renewals_at_once_take_turns(world: World) -> None:
