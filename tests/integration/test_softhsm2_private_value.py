@@ -25,14 +25,25 @@ KEY_ID = bytes.fromhex("0a1f")
 
 # SoftHSM2 reads its configuration once, at C_Initialize: each store needs a process of its own.
 GENERATE = """
-import json, sys
+import json, sys, time
 import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism
 from pkcs11.util.ec import encode_named_curve_parameters
 
 request = json.load(sys.stdin)
 token = pkcs11.lib(request["module"]).get_token(token_label="mesh")
-with token.open(rw=True, user_pin=request["pin"]) as session:
+
+def login(tries=5):
+    # SoftHSM2 now and then fails C_Login when processes start together.
+    try:
+        return token.open(rw=True, user_pin=request["pin"])
+    except pkcs11.GeneralError:
+        if tries == 1:
+            raise
+        time.sleep(0.1)
+        return login(tries - 1)
+
+with login() as session:
     params = encode_named_curve_parameters(request["curve"])
     domain = session.create_domain_parameters(
         KeyType.EC, {Attribute.EC_PARAMS: params}, local=True
