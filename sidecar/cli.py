@@ -9,7 +9,13 @@ from pathlib import Path
 import click
 
 from sidecar import __version__
-from sidecar.command_options import admin_socket_of, config_option, json_option, settings_of
+from sidecar.command_options import (
+    admin_socket_of,
+    config_option,
+    json_option,
+    opened_token,
+    settings_of,
+)
 from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
 from sidecar.key_commands import keys
@@ -85,7 +91,7 @@ def seal_pin(prefix: Path) -> None:
 @one_line_errors
 def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
     """Find out what the token can do: a trial key of each kind is made, used and destroyed."""
-    from sidecar import app, tables
+    from sidecar import tables
     from sidecar.config.values import key_algorithm
     from sidecar.core.schemes import KeyAlgorithm
     from sidecar.token.probe import try_out
@@ -94,11 +100,8 @@ def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
         algorithms = [key_algorithm(name) for name in names] or list(KeyAlgorithm)
     except ValueError as error:
         raise ConfigurationError(f"--algorithm: {error}") from None
-    token = app.open_token(settings_of(config).token)
-    try:
+    with opened_token(settings_of(config)) as token:
         report = try_out(token, algorithms, lambda a: click.echo(f"trying {a.value}", err=True))
-    finally:
-        token.close()
     tables.show_report(report, as_json=as_json)
 
 

@@ -1,9 +1,10 @@
-"""Options that several commands have, and the settings that they lead to."""
+"""Options that several commands have, and the settings and the token that they lead to."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from sidecar.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
+    from sidecar.token.pkcs11 import Pkcs11Token
 
 config_option = click.option(
     "--config",
@@ -37,6 +39,18 @@ def settings_of(config: Path, overrides: Mapping[str, str] = MappingProxyType({}
     settings = load(config, {**os.environ, **overrides})
     telemetry.configure_logging(settings.log.format, settings.log.level)
     return settings
+
+
+@contextmanager
+def opened_token(settings: Settings) -> Iterator[Pkcs11Token]:
+    """The configured token, closed at the end."""
+    from sidecar import app
+
+    token = app.open_token(settings.token)
+    try:
+        yield token
+    finally:
+        token.close()
 
 
 def admin_socket_of(config: Path) -> Path:

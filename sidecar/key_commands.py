@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from sidecar.command_options import config_option, json_option, settings_of
+from sidecar.command_options import config_option, json_option, opened_token, settings_of
 from sidecar.errors import InputMissing, KeyInUse, KeyUnsuitable, NoSuchKey
 from sidecar.exits import one_line_errors
 
@@ -73,7 +72,7 @@ def import_command(config: Path, file: str, label: str, passphrase_file: Path | 
 
     settings = settings_of(config)
     private_key = read_private_key(file, passphrase_file)
-    with _token(settings) as token:
+    with opened_token(settings) as token:
         imported = token.import_key(private_key, label)
     del private_key
     algorithm = algorithm_of(imported.key.public_key)
@@ -104,7 +103,7 @@ def export_csr(
     from sidecar.token.base import Origin
 
     names = _names(spiffe_id, dns)
-    with _token(settings_of(config)) as token:
+    with opened_token(settings_of(config)) as token:
         (key,) = _found(token, [key_id])
         if key.origin is Origin.EXPOSED:
             raise KeyUnsuitable(f"key {key.id} could leave the token, so it is not used")
@@ -129,7 +128,7 @@ def export_csr(
 def destroy(config: Path, key_ids: Sequence[str], yes: bool) -> None:
     """Destroy keys for good, certificates or not. A key that a sidecar uses is refused."""
     settings = settings_of(config)
-    with _token(settings) as token:
+    with opened_token(settings) as token:
         found = _found(token, key_ids)
         _require_unused(settings, found)
         if not yes:
@@ -146,19 +145,8 @@ def destroy(config: Path, key_ids: Sequence[str], yes: bool) -> None:
 def _list(config: Path, *, as_json: bool) -> None:
     from sidecar import tables
 
-    with _token(settings_of(config)) as token:
+    with opened_token(settings_of(config)) as token:
         tables.show_keys(token.keys(), as_json=as_json)
-
-
-@contextmanager
-def _token(settings: Settings) -> Iterator[Pkcs11Token]:
-    from sidecar import app
-
-    token = app.open_token(settings.token)
-    try:
-        yield token
-    finally:
-        token.close()
 
 
 def _found(token: Pkcs11Token, key_ids: Sequence[str]) -> list[TokenKey]:

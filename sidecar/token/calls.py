@@ -11,7 +11,7 @@ import ctypes
 import pkcs11
 
 # Above what any scheme here gives: 512 octets of RSA-4096.
-_LONGEST_SIGNATURE = 1024
+LONGEST_SIGNATURE = 1024
 _BUFFER_TOO_SMALL = 0x150
 _Code = ctypes.c_ulong
 # Without the interpreter's lock: a module may take its time, or never return.
@@ -133,8 +133,8 @@ class SignCalls:
             pkcs11.PKCS11Error: as python-pkcs11 raises it.
         """
         _check(self._sign_init(session, ctypes.addressof(mechanism), key))
-        signature = (ctypes.c_char * _LONGEST_SIGNATURE)()
-        length = ctypes.c_ulong(_LONGEST_SIGNATURE)
+        signature = (ctypes.c_char * LONGEST_SIGNATURE)()
+        length = ctypes.c_ulong(LONGEST_SIGNATURE)
         _check(self._sign(session, data, len(data), signature, ctypes.byref(length)))
         return ctypes.string_at(signature, length.value)
 

@@ -21,8 +21,6 @@ _DIGEST_INFO = {
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
 _SALT = {"sha256": 32, "sha384": 48, "sha512": 64}
-# Above what any scheme here gives: 512 octets of RSA-4096.
-LONGEST_SIGNATURE = 1024
 
 
 @dataclass(frozen=True)

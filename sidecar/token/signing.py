@@ -22,9 +22,10 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.token.base import KeyId, TokenKey
+from sidecar.token.calls import LONGEST_SIGNATURE
 from sidecar.token.failures import out_of_memory
 from sidecar.token.holdings import Holdings
-from sidecar.token.mechanisms import LONGEST_SIGNATURE, Way, ways
+from sidecar.token.mechanisms import Way, ways
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.report import TokenReport
 from sidecar.token.sessions import Sessions, ThreadState
