@@ -93,6 +93,10 @@ class CertificateRefused(MeshkeyError):
     """A certificate or chain failed a check and will not be used."""
 
 
+class TrustUnavailable(Retryable):
+    """A source of trusted roots cannot be read now."""
+
+
 class CsrRefused(MeshkeyError):
     """A certificate signing request is not exactly what the issuer signs."""
 
