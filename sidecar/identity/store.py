@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from sidecar.identity.snapshot import Snapshot
 
+# Over which of our services somebody follows an identity.
+SubscriberKind = Literal["module", "sds"]
+
 
 class Subscription:
-    """One follower of an identity. It sees the newest snapshot, not every one."""
+    """One follower of an identity. It sees the newest snapshot, not every one.
 
-    def __init__(self, store: SnapshotStore) -> None:
+    `resource` is the part of the snapshot that it follows; empty means all of it.
+    """
+
+    def __init__(
+        self, store: SnapshotStore, kind: SubscriberKind = "module", resource: str = ""
+    ) -> None:
+        self.kind = kind
+        self.resource = resource
         self._store = store
         self._delivered = 0
         self.acked_generation = 0
@@ -73,9 +84,11 @@ class SnapshotStore:
         self.notify()
 
     @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
+    def subscribe(
+        self, kind: SubscriberKind = "module", resource: str = ""
+    ) -> Iterator[Subscription]:
         """A subscription that counts as live while the context is open."""
-        subscription = Subscription(self)
+        subscription = Subscription(self, kind, resource)
         self._subscriptions.append(subscription)
         try:
             yield subscription

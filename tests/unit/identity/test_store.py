@@ -65,6 +65,12 @@ async def test_a_snapshot_is_delivered_once_and_skipped_ones_are_not(store: Snap
         waiting.cancel()
 
 
+async def test_a_subscription_says_who_follows_what(store: SnapshotStore) -> None:
+    with store.subscribe(), store.subscribe("sds", "ROOTCA"):
+        followed = [(s.kind, s.resource) for s in store.subscriptions]
+    assert followed == [("module", ""), ("sds", "ROOTCA")]
+
+
 async def test_without_subscribers_everything_is_acknowledged(store: SnapshotStore) -> None:
     store.publish(snapshot(1))
     await store.acknowledged(1)
