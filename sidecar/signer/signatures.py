@@ -19,8 +19,8 @@ from sidecar.errors import (
     SigningRefused,
 )
 from sidecar.identity.registry import IdentityRegistry
+from sidecar.rpc.quiet import Quiet
 from sidecar.signer.policy import approve
-from sidecar.signer.quiet import Quiet
 from sidecar.telemetry import SigningCounts
 from sidecar.token.base import KeyId, Token
 from sidecar.token.executor import Caller, TokenExecutor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.signer.quiet import Quiet
+from sidecar.rpc.quiet import Quiet
 
 
 class _Clock:
