@@ -18,6 +18,16 @@ class SigningCounts:
     told_to_retry: int = 0
 
 
+@dataclass
+class SdsCounts:
+    """What clients of the secret discovery service said since the start of the process."""
+
+    # Open now.
+    streams: int = 0
+    acks: int = 0
+    nacks: int = 0
+
+
 def configure_logging(form: str, level: str) -> None:
     """Sends events to standard error as JSON lines or, with `form` "console", for people."""
     structlog.configure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from cryptography import x509
@@ -19,6 +19,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from sidecar.core.certificate_verify import Side
 from sidecar.core.public_key import PublicKey
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.unreadable import UNREADABLE
@@ -45,6 +46,8 @@ def verified_chain(
     spiffe_id: SpiffeId,
     roots: Sequence[x509.Certificate],
     now: datetime,
+    sides: frozenset[Side] = frozenset(Side),
+    longest: timedelta = timedelta(days=90),
 ) -> CertificateChain:
     """Checks a CA's `answer` (DER, leaf first) against what was asked for.
 

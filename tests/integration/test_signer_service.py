@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sidecar._proto.meshkey.admin.v1 import admin_pb2, admin_pb2_grpc
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
-from sidecar.admin.service import AdminService
+from sidecar.admin.observed import Observed
+from sidecar.admin.service import AdminService, ObserverService
 from sidecar.core.certificate_verify import Side
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
@@ -69,8 +70,10 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     signatures = Signatures(registry, world.token, world.executor)
     server = unix_server()
     server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
+    seen = Observed(world.token, world.executor, registry, signing=signatures.counts)
+    admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
     admin_pb2_grpc.add_AdminServicer_to_server(
-        AdminService(registry, signatures.counts, world.token, world.executor), server
+        AdminService(registry), server
     )
     bind(server, short_dir / "signer", 0o660)
     await server.start()

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from sidecar.core import rotation
 from sidecar.core.certificate_verify import Side
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import (
@@ -50,7 +51,7 @@ async def _published(identity: Identity, generation: int) -> Snapshot:
 
 @pytest.fixture(autouse=True)
 def _short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TICK", 0.01)
+    monkeypatch.setattr(module, "_TICK_S", 0.01)
 
 
 async def test_the_first_snapshot_is_published_at_once(world: World) -> None:
@@ -183,7 +184,7 @@ async def test_failures_are_retried_with_a_growing_delay_that_success_resets(
         counted.append(failures)
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     identity = world.identity()
     world.authority.failures += [AuthorityUnavailable("gone")] * 3
     async with _running(identity):
@@ -202,7 +203,7 @@ async def test_a_lost_token_is_no_end(world: World, monkeypatch: pytest.MonkeyPa
         world.token.available = tries()
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     world.token.available = False
     identity = world.identity()
     async with _running(identity):
@@ -219,7 +220,7 @@ async def test_a_refused_pin_is_no_end_either(
             return generate(algorithm, label)
         raise PinRefused("wrong PIN")
 
-    monkeypatch.setattr(module, "retry_delay", lambda _failures, _random: timedelta(0))
+    monkeypatch.setattr(rotation, "retry_delay", lambda _failures, _random: timedelta(0))
     monkeypatch.setattr(world.token, "generate", refused)
     identity = world.identity()
     async with _running(identity):
@@ -229,7 +230,7 @@ async def test_a_refused_pin_is_no_end_either(
 async def test_a_bug_takes_no_valid_certificate_away_and_is_not_hidden(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "retry_delay", lambda *_: timedelta(0))
+    monkeypatch.setattr(rotation, "retry_delay", lambda *_: timedelta(0))
     identity = world.identity()
     await identity.renew()
     first = await _published(identity, 1)
@@ -270,7 +271,7 @@ async def test_keys_that_are_lost_one_after_the_other_are_replaced_with_a_growin
         counted.append(failures)
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     identity = world.identity()
     async with _running(identity):
         for generation in range(1, 5):
@@ -296,7 +297,7 @@ async def test_a_replacement_that_fails_is_retried_with_back_off(
         counted.append(failures)
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     identity = world.identity()
     async with _running(identity):
         lost = await _published(identity, 1)
