@@ -18,6 +18,17 @@ class SigningCounts:
     told_to_retry: int = 0
 
 
+@dataclass
+class SdsCounts:
+    """Of the secret discovery service, since the start of the process."""
+
+    # Open at the moment.
+    streams: int = 0
+    # Responses that a client has taken, or refused.
+    acks: int = 0
+    nacks: int = 0
+
+
 def configure_logging(form: str, level: str) -> None:
     """Sends events to standard error as JSON lines or, with `form` "console", for people."""
     structlog.configure(
