@@ -63,7 +63,12 @@ def _identity_status(identity: Identity) -> pb.IdentityStatus:
         spiffe_id=str(identity.spiffe_id),
         last_error=identity.last_error,
         subscribers=[
-            pb.SubscriberStatus(acked_generation=s.acked_generation, error=s.error)
+            pb.SubscriberStatus(
+                acked_generation=s.acked_generation,
+                error=s.error,
+                kind=s.kind,
+                resource=s.resource,
+            )
             for s in identity.store.subscriptions
         ],
     )

@@ -63,12 +63,16 @@ class IdentityStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., key_id: _Optional[bytes] = ..., generation: _Optional[int] = ..., serial: _Optional[str] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., next_renewal: _Optional[int] = ..., last_error: _Optional[str] = ..., subscribers: _Optional[_Iterable[_Union[SubscriberStatus, _Mapping]]] = ..., key_origin: _Optional[str] = ...) -> None: ...
 
 class SubscriberStatus(_message.Message):
-    __slots__ = ("acked_generation", "error")
+    __slots__ = ("acked_generation", "error", "kind", "resource")
     ACKED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
     acked_generation: int
     error: str
-    def __init__(self, acked_generation: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
+    kind: str
+    resource: str
+    def __init__(self, acked_generation: _Optional[int] = ..., error: _Optional[str] = ..., kind: _Optional[str] = ..., resource: _Optional[str] = ...) -> None: ...
 
 class RotateRequest(_message.Message):
     __slots__ = ("identity",)
