@@ -126,5 +126,17 @@ class UnknownIdentity(MeshkeyError):
     """No identity of that name is configured."""
 
 
+class UnknownSecret(MeshkeyError):
+    """Nothing is served over SDS under that name."""
+
+
+class SecretNotReady(Retryable):
+    """There is such a secret, and what it is made of is not there yet."""
+
+
+class DiscoveryRefused(MeshkeyError):
+    """A request over SDS is no such message, or asks for more than a stream may."""
+
+
 class StartFailed(MeshkeyError):
     """The process could not start. It exits with 69."""

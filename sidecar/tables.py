@@ -117,7 +117,13 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
         "next_renewal": _time(status.next_renewal),
         "last_error": status.last_error,
         "subscribers": [
-            {"acked_generation": s.acked_generation, "error": s.error} for s in status.subscribers
+            {
+                "acked_generation": s.acked_generation,
+                "error": s.error,
+                "kind": s.kind,
+                "resource": s.resource,
+            }
+            for s in status.subscribers
         ],
     }
 
@@ -140,6 +146,11 @@ def _show(
 
 def _cell(value: Any) -> Text:
     if isinstance(value, list):
-        value = ", ".join(f"{item['acked_generation']} {item['error']}".strip() for item in value)
+        value = ", ".join(map(_subscriber, value))
     # Labels and subscribers' errors come from outside: no markup, nothing for the terminal.
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)))
+
+
+def _subscriber(status: Mapping[str, Any]) -> str:
+    parts = (status["acked_generation"], status["resource"], status["error"])
+    return " ".join(str(part) for part in parts if part != "")

@@ -20,10 +20,11 @@ class SigningCounts:
 
 @dataclass
 class SdsCounts:
-    """What clients of the secret discovery service said since the start of the process."""
+    """Of the secret discovery service, since the start of the process."""
 
-    # Open now.
+    # Open at the moment.
     streams: int = 0
+    # Responses that a client has taken, or refused.
     acks: int = 0
     nacks: int = 0
 

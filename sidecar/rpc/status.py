@@ -8,6 +8,7 @@ from sidecar.errors import (
     AuthorityError,
     CertificateRefused,
     CsrRefused,
+    DiscoveryRefused,
     KeyChanged,
     LoginRefused,
     MeshkeyError,
@@ -15,6 +16,7 @@ from sidecar.errors import (
     TokenError,
     TokenFull,
     UnknownIdentity,
+    UnknownSecret,
 )
 
 _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
@@ -23,7 +25,9 @@ _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
     # Not to be repaired by asking again, and not the caller's fault either.
     (LoginRefused, grpc.StatusCode.UNAVAILABLE),
     (CsrRefused, grpc.StatusCode.INVALID_ARGUMENT),
+    (DiscoveryRefused, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownIdentity, grpc.StatusCode.NOT_FOUND),
+    (UnknownSecret, grpc.StatusCode.NOT_FOUND),
     (TokenFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (KeyChanged, grpc.StatusCode.DATA_LOSS),
     # The key, the mechanism or the token is not as it must be: somebody has to change that.

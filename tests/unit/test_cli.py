@@ -186,7 +186,10 @@ def _answer_status(monkeypatch: pytest.MonkeyPatch) -> None:
                 not_before=1,
                 not_after=1893499200,
                 last_error="the CA is gone",
-                subscribers=[pb.SubscriberStatus(acked_generation=2, error="no room")],
+                subscribers=[
+                    pb.SubscriberStatus(acked_generation=2, error="no room", kind="module"),
+                    pb.SubscriberStatus(acked_generation=0, kind="sds", resource="ROOTCA"),
+                ],
             ),
             pb.IdentityStatus(name="new", spiffe_id="spiffe://test.mesh/new"),
         ],
@@ -201,7 +204,10 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
     first, second = status["identities"]
     assert (first["key_id"], first["generation"]) == ("0a1f", 3)
     assert first["not_after"] == "2030-01-01T12:00:00+00:00"
-    assert first["subscribers"] == [{"acked_generation": 2, "error": "no room"}]
+    assert first["subscribers"] == [
+        {"acked_generation": 2, "error": "no room", "kind": "module", "resource": ""},
+        {"acked_generation": 0, "error": "", "kind": "sds", "resource": "ROOTCA"},
+    ]
     assert (second["key_id"], second["not_after"]) == ("", "")
 
 
@@ -209,7 +215,7 @@ def test_a_status_is_printed_for_people(config: Path, monkeypatch: pytest.Monkey
     _answer_status(monkeypatch)
     result = _run("status", "--config", config, COLUMNS="250")
     assert result.exit_code == 0
-    for text in ("software", "spiffe://test.mesh/web", "2 no room", "the CA is gone"):
+    for text in ("software", "spiffe://test.mesh/web", "2 no room, 0 ROOTCA", "the CA is gone"):
         assert text in result.stdout
 
 

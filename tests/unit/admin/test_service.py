@@ -65,7 +65,7 @@ async def test_a_status_holds_everything(
     client: AdminClient, world: World, identity: Identity
 ) -> None:
     await identity.renew()
-    with identity.store.subscribe() as subscription:
+    with identity.store.subscribe("sds", "ROOTCA") as subscription:
         await subscription.next()
         subscription.answer(1, "")
         subscription.answer(1, "no room")
@@ -83,6 +83,7 @@ async def test_a_status_holds_everything(
     assert shown.next_renewal == int((world.clock() + LIFETIME / 2).timestamp())
     (subscriber,) = shown.subscribers
     assert (subscriber.acked_generation, subscriber.error) == (1, "no room")
+    assert (subscriber.kind, subscriber.resource) == ("sds", "ROOTCA")
 
 
 async def test_a_rotation_answers_with_what_is_published(

@@ -1,0 +1,63 @@
+"""What clients say of the secrets that they are sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from sidecar._proto.third_party import envoy_sds_pb2 as pb
+from sidecar.rpc.quiet import Quiet
+from sidecar.sds.watched import Watched
+from sidecar.telemetry import SdsCounts
+
+log = structlog.get_logger(__name__)
+
+_MAX_REASON = 500
+_MAX_NODE = 100
+
+
+class Verdicts:
+    """Counts acknowledgements, and logs refusals, for all streams together."""
+
+    def __init__(self, counts: SdsCounts, clock: Callable[[], float] = time.monotonic) -> None:
+        self._counts = counts
+        self._quiet = Quiet(clock)
+
+    def judge(
+        self,
+        request: pb.DiscoveryRequest | pb.DeltaDiscoveryRequest,
+        response: Sequence[tuple[Watched, str | None]],
+        node: str,
+    ) -> None:
+        """`request` speaks of a response with these secrets in these versions."""
+        if request.HasField("error_detail"):
+            self._counts.nacks += 1
+            error = _printable(request.error_detail.message, _MAX_REASON) or "no reason given"
+        else:
+            self._counts.acks += 1
+            error = ""
+        for watched, version in response:
+            watched.judge(version, error)
+        if error:
+            # Names that were answered are few: each stands for something that is configured.
+            # Without a name: a response that only told of names that nothing stands for.
+            for name, version in [(w.name, v) for w, v in response] or [("", None)]:
+                self._report(name, version, error, node)
+
+    def _report(self, name: str, version: str | None, error: str, node: str) -> None:
+        if (suppressed := self._quiet.suppressed(name)) is not None:
+            log.error(
+                "secret refused by subscriber",
+                secret=name,
+                version=version,
+                error=error,
+                node=_printable(node, _MAX_NODE),
+                suppressed=suppressed,
+            )
+
+
+def _printable(text: str, limit: int) -> str:
+    """What a caller has written, fit for a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in text[:limit])
