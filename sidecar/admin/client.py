@@ -48,7 +48,11 @@ class AdminClient:
 
     def status(self) -> pb.StatusResponse:
         """What the process is doing."""
-        return self._answer(lambda: self._observer.Status(pb.StatusRequest(), timeout=_DEADLINE_S))
+        request = pb.StatusRequest()
+        answer: pb.StatusResponse = self._answer(
+            lambda: self._observer.Status(request, timeout=_DEADLINE_S)
+        )
+        return answer
 
     def health(self) -> Sequence[str]:
         """What keeps it from doing that, a line each; nothing if all is well."""

@@ -15,6 +15,8 @@ from sidecar.app.parts import Parts
 from sidecar.identity.identity import Identity
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
+from sidecar.sds.names import RootValidator
+from sidecar.sds.service import SdsService
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
@@ -41,6 +43,14 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
     registry = IdentityRegistry(identities)
     seen = Observed(parts.token, parts.executor, registry, authorities)
     await _serve_signatures(parts, identities, seen.signing)
+    if settings.sds:
+        service = SdsService(
+            registry,
+            seen.sds,
+            settings.sds.file_roots,
+            RootValidator(settings.sds.root_validator),
+        )
+        await parts.serve_handlers(settings.sds.socket, service.handler())
     await parts.start_admin(seen)
     return running
 

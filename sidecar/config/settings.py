@@ -143,22 +143,15 @@ class SignerSettings:
     socket: Path = setting(socket_path, "Unix socket that it is served on, mode 0660")
 
 
-class RootValidator(StrEnum):
-    """How ROOTCA tells Envoy to verify peers."""
-
-    PLAIN = "plain"
-    SPIFFE = "spiffe"
-
-
 @dataclass(frozen=True)
 class SdsSettings:
     """[sds]: chains and roots for Envoy's secret discovery service."""
 
     socket: Path = setting(socket_path, "Unix socket that it is served on, mode 0660")
-    root_validator: RootValidator = setting(
-        lambda v: RootValidator(one_of(*RootValidator)(v)),
+    root_validator: str = setting(
+        one_of("trusted_ca", "spiffe"),
         "what ROOTCA is: plain roots of the own trust domain, or Envoy's SPIFFE validator for all",
-        default=RootValidator.PLAIN,
+        default="trusted_ca",
     )
     file_roots: frozenset[Path] = setting(
         paths, "files that callers may ask for as file-root:PATH", default=frozenset()

@@ -41,25 +41,21 @@ def _beyond(kind: type[Any], base: type[Any]) -> list[Field[Any]]:
 
 def _rows(section: str, items: Iterable[Field[Any]], prefix: str = "") -> Iterator[str]:
     for item in items:
-        yield (
-            f"| `{section}.{item.name}` | {_default(item)} | {prefix}{item.metadata['help']} |"
-        )
+        yield (f"| `{section}.{item.name}` | {_default(item)} | {prefix}{item.metadata['help']} |")
 
 
 def _default(item: Field[Any]) -> str:
+    if item.default is MISSING:
+        return "required" if item.default_factory is MISSING else "none"
+    if item.default in (None, "", (), frozenset()):
+        return "none"
     match item.default:
-        case value if value is MISSING:
-            return "required" if item.default_factory is MISSING else "none"
         case timedelta() as duration:
             seconds = int(duration.total_seconds())
             unit, name = next((u, n) for u, n in _UNITS if seconds % u == 0)
             return f'`"{seconds // unit}{name}"`'
-        case frozenset() | tuple() | "" as empty if not empty:
-            return "none"
         case frozenset() as sides:
             return f"`{sorted(side.name.lower() for side in sides)}`".replace("'", '"')
-        case None:
-            return "none"
         case KeyAlgorithm() as algorithm:
             return f"`{algorithm.value}`"
         case value:

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from cryptography import x509
 
 from sidecar import key_files
-from sidecar.app import token as token_of_settings
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.admin.client import AdminClient
+from sidecar.app import token as token_of_settings
 from sidecar.cli import commands
 from sidecar.config.settings import TokenSettings
 from sidecar.core.csr import parse_csr

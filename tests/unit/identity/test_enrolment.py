@@ -19,7 +19,7 @@ from sidecar.errors import (
 )
 from sidecar.token.base import TokenKey
 from tests.fixtures import certificates
-from tests.fixtures.enrolment import LIFETIME, OWNER, SPIFFE_ID, TRUST_DOMAIN, World
+from tests.fixtures.enrolment import LIFETIME, OWNER, SPIFFE_ID, World
 from tests.fixtures.waiting import BOUND_S, soon
 
 
@@ -28,8 +28,7 @@ async def test_the_new_key_the_chain_and_the_roots_belong_together(world: World)
     assert world.token.held_keys == {enrolled.key.id}
     assert enrolled.key.label == f"meshkey:tls:{OWNER}:1:{SPIFFE_ID}"
     assert enrolled.chain.not_after == world.clock() + LIFETIME
-    assert enrolled.bundle.trust_domain == TRUST_DOMAIN
-    assert enrolled.bundle.der() == [world.authority.root.der]
+    assert enrolled.authority == "fake"
     ((csr, lifetime),) = world.authority.requests
     assert parse_csr(csr).public_key == enrolled.key.public_key
     assert lifetime == LIFETIME
@@ -73,25 +72,6 @@ async def test_the_answers_own_root_is_not_trusted(world: World) -> None:
     with pytest.raises(CertificateRefused, match="does not lead to a trusted root"):
         await world.enrolment().run(world.clock, 1, world.bundle())
     assert not world.token.held_keys
-
-
-async def test_without_a_readable_trust_bundle_no_key_is_even_made(world: World) -> None:
-    world.trust_bundle.unlink()
-    with pytest.raises(CertificateRefused, match=r"trust bundle .*roots\.pem: No such file"):
-        await world.enrolment().run(world.clock, 1, world.bundle())
-    world.trust_bundle.write_bytes(b"")
-    with pytest.raises(CertificateRefused, match="no readable PEM"):
-        await world.enrolment().run(world.clock, 1, world.bundle())
-    assert not world.authority.requests
-
-
-async def test_a_trust_bundle_that_changed_is_used_from_the_next_run_on(world: World) -> None:
-    enrolment = world.enrolment()
-    await enrolment.run(world.clock, 1, world.bundle())
-    other = certificates.root("other")
-    world.trust_bundle.write_bytes(world.authority.root.pem + other.pem)
-    enrolled = await enrolment.run(world.clock, 1, world.bundle())
-    assert enrolled.bundle.der() == [world.authority.root.der, other.der]
 
 
 async def test_who_stops_during_the_authoritys_answer_leaves_no_key(world: World) -> None:
