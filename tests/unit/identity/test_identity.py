@@ -380,7 +380,7 @@ async def test_new_roots_are_trusted_before_there_is_a_leaf_under_them_and_old_o
         renewing = asyncio.create_task(identity.renew())
         announced = await subscription.next()
         assert (announced.generation, announced.key_id) == (2, first.key_id)
-        assert announced.bundles[0].der() == [old.der, new.der]
+        assert announced.bundles[0].der() == [new.der, old.der]
         await settle()
         assert len(world.authority.requests) == 1, "the new leaf waits for the acknowledgement"
         subscription.answer(2, "")
