@@ -18,13 +18,9 @@ MAX_ANSWER = 1024 * 1024
 _METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_ANSWER),
-    # Without it a new channel takes over the connection of an old one.
-    ("grpc.use_local_subchannel_pool", 1),
-    # Further attempts are ours, and nothing but the settings says how to reach the CA: no
-    # service config from DNS, no proxy from the environment.
-    ("grpc.enable_retries", 0),
-    ("grpc.service_config_disable_resolution", 1),
+    # Nothing but the settings says how to reach the CA: no proxy from the environment.
     ("grpc.enable_http_proxy", 0),
+    # gRPC's own are a second and two minutes: further attempts would find it still waiting.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )

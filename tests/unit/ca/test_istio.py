@@ -150,10 +150,11 @@ async def test_a_refusal_is_not_asked_again(
     assert pauses.slept == []
 
 
+@pytest.mark.parametrize("size", [1024 * 1024 + 1, 10_000_000])
 async def test_an_answer_that_is_too_large_is_a_refusal_at_once(
-    client: IstioAuthority, ca: IstioCa
+    client: IstioAuthority, ca: IstioCa, size: int
 ) -> None:
-    ca.garble = lambda _answer: bytes(10_000_000)
+    ca.garble = lambda _answer: bytes(size)
     with pytest.raises(AuthorityError, match="larger than 1048576 bytes") as refused:
         await client.sign(CSR, HOUR)
     assert not isinstance(refused.value, Retryable)

@@ -115,6 +115,24 @@ async def test_after_repeated_failure_there_is_another_connection(
     assert len(_connections(ca)) == 2
 
 
+async def test_a_new_connection_is_no_share_in_an_old_one_that_is_in_use(
+    client: IstioAuthority, ca: IstioCa
+) -> None:
+    ca.open.clear()
+    first = asyncio.create_task(_sign(client))
+    await soon(lambda: ca.calls, "the first call")
+    ca.failures = [(grpc.StatusCode.UNAVAILABLE, "busy")] * 6
+    with pytest.raises(AuthorityUnavailable):
+        await client.sign(CSR, HOUR)
+    assert len(_connections(ca)) == 1
+    last = asyncio.create_task(_sign(client))
+    await soon(lambda: len(ca.calls) == 8, "the last call")
+    assert len(_connections(ca)) == 2
+    ca.open.set()
+    assert await first
+    assert await last
+
+
 async def test_another_root_file_is_another_connection(
     client: IstioAuthority, ca: IstioCa, files: ClientFiles
 ) -> None:
@@ -195,7 +213,7 @@ async def test_no_proxy_of_the_environment_is_between(
 
 
 async def test_an_address_is_a_host_and_port_and_nothing_else(new_client: NewClient) -> None:
-    with pytest.raises(AuthorityUnavailable, match=r"Istio CA unix:/tmp/x: UNAVAILABLE"):
+    with pytest.raises(AuthorityUnavailable, match="errors resolving unix:/tmp/x"):
         await new_client(address="unix:/tmp/x").sign(CSR, HOUR)
 
 
