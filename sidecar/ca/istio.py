@@ -32,8 +32,7 @@ class IstioAuthority:
     """`CertificateAuthority` over `istio.v1.auth.IstioCertificateService/CreateCertificate`.
 
     Files are read anew for each attempt: the kubelet replaces the projected token before it
-    expires, and the CA's own root may change. Neither they nor what they hold are kept in
-    messages or logs.
+    expires, and the CA's own root may change. The token is in no message, log or attribute.
     """
 
     def __init__(
