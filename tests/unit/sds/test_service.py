@@ -195,6 +195,15 @@ async def test_a_client_that_is_gone_is_no_subscriber_any_more(
     assert sds.counts.streams == 0
 
 
+async def test_a_stream_is_accepted_before_there_is_anything_to_send(
+    sds: Sds, channel: grpc.aio.Channel
+) -> None:
+    call = SecretsCall(channel)
+    await call.accepted()
+    assert sds.counts.streams == 1
+    call.cancel()
+
+
 async def test_many_streams_are_served_at_once(sds: Sds, channel: grpc.aio.Channel) -> None:
     calls = [SecretsCall(channel) for _ in range(80)]
     deltas = [SecretsCall(channel, "DeltaSecrets") for _ in range(80)]
