@@ -15,6 +15,7 @@ from sidecar.command_options import (
     json_option,
     opened_token,
     settings_of,
+    status_socket_of,
 )
 from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
@@ -39,11 +40,11 @@ def serve(config: Path, production: bool) -> None:
     """Run the sidecar, or the local CA, that the configuration describes."""
     import asyncio
 
-    from sidecar import app
+    from sidecar.app.serve import serve as run
 
     settings = settings_of(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
     os.umask(0o077)
-    asyncio.run(app.serve(settings))
+    asyncio.run(run(settings))
 
 
 commands.add_command(keys)
@@ -111,10 +112,11 @@ def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
 @one_line_errors
 def doctor(config: Path, as_json: bool) -> None:
     """Examine the token and the settings; exits with 69 if something would not work."""
-    from sidecar import app, tables
+    from sidecar import tables
+    from sidecar.app.token import open_token
     from sidecar.doctor import Verdict, examine
 
-    findings = list(examine(settings_of(config), app.open_token))
+    findings = list(examine(settings_of(config), open_token))
     tables.show_findings(findings, as_json=as_json)
     if any(finding.verdict is Verdict.FAILURE for finding in findings):
         sys.exit(EXIT_FAILED)
@@ -129,8 +131,29 @@ def status(config: Path, as_json: bool) -> None:
     from sidecar import tables
     from sidecar.admin.client import AdminClient
 
-    with AdminClient(admin_socket_of(config)) as client:
+    with AdminClient(status_socket_of(config)) as client:
         tables.show_status(client.status(), as_json=as_json)
+
+
+@commands.command()
+@config_option
+@json_option
+@click.option("--live", is_flag=True, help="Only whether the process answers, for liveness probes.")
+@one_line_errors
+def health(config: Path, as_json: bool, live: bool) -> None:
+    """Whether a running process can do its work; exits with 69 and the reasons if not."""
+    import json
+
+    from sidecar.admin.client import AdminClient
+
+    with AdminClient(status_socket_of(config)) as client:
+        problems = client.health()
+    if as_json:
+        click.echo(json.dumps({"healthy": not problems, "problems": problems}, indent=2))
+    else:
+        click.echo("\n".join(problems) or "healthy")
+    if problems and not live:
+        sys.exit(EXIT_FAILED)
 
 
 @commands.command()

@@ -14,7 +14,7 @@ import click
 from sidecar.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sidecar.config.settings import Settings
+    from sidecar.config.settings import AdminSettings, Settings
     from sidecar.token.pkcs11 import Pkcs11Token
 
 config_option = click.option(
@@ -44,9 +44,9 @@ def settings_of(config: Path, overrides: Mapping[str, str] = MappingProxyType({}
 @contextmanager
 def opened_token(settings: Settings) -> Iterator[Pkcs11Token]:
     """The configured token, closed at the end."""
-    from sidecar import app
+    from sidecar.app.token import open_token
 
-    token = app.open_token(settings.token)
+    token = open_token(settings.token)
     try:
         yield token
     finally:
@@ -54,10 +54,20 @@ def opened_token(settings: Settings) -> Iterator[Pkcs11Token]:
 
 
 def admin_socket_of(config: Path) -> Path:
-    """Where the process with that configuration can be asked."""
+    """Where the process with that configuration takes commands."""
+    return _admin_section(config).socket
+
+
+def status_socket_of(config: Path) -> Path:
+    """Where it can be asked without being told anything."""
+    admin = _admin_section(config)
+    return admin.read_only or admin.socket
+
+
+def _admin_section(config: Path) -> AdminSettings:
     from sidecar.config.load import load
 
     admin = load(config, os.environ).admin
     if admin is None:
         raise ConfigurationError(f"{config} has no section [admin]: its process cannot be asked")
-    return admin.socket
+    return admin

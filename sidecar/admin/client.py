@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import grpc
 
@@ -12,6 +14,7 @@ from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar.errors import MeshkeyError
 
 _DEADLINE_S = 30.0
+_A = TypeVar("_A")
 
 
 class CommandFailed(MeshkeyError):
@@ -19,14 +22,18 @@ class CommandFailed(MeshkeyError):
 
 
 class AdminClient:
-    """Blocking calls to the admin socket; each raises `CommandFailed`."""
+    """Blocking calls to an admin socket; each raises `CommandFailed`.
+
+    The read-only socket answers `status` and `health`.
+    """
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._channel = grpc.insecure_channel(
             f"unix:{socket}", options=[("grpc.default_authority", "localhost")]
         )
-        self._stub = admin_pb2_grpc.AdminStub(self._channel)
+        self._observer = admin_pb2_grpc.ObserverStub(self._channel)
+        self._admin = admin_pb2_grpc.AdminStub(self._channel)
 
     def __enter__(self) -> AdminClient:
         return self
@@ -41,23 +48,36 @@ class AdminClient:
 
     def status(self) -> pb.StatusResponse:
         """What the process is doing."""
-        try:
-            answer: pb.StatusResponse = self._stub.Status(pb.StatusRequest(), timeout=_DEADLINE_S)
-        except grpc.RpcError as error:
-            raise self._failed(error) from error
+        request = pb.StatusRequest()
+        answer: pb.StatusResponse = self._answer(
+            lambda: self._observer.Status(request, timeout=_DEADLINE_S)
+        )
         return answer
+
+    def health(self) -> Sequence[str]:
+        """What keeps it from doing that, a line each; nothing if all is well."""
+        return list(
+            self._answer(
+                lambda: self._observer.Health(pb.HealthRequest(), timeout=_DEADLINE_S)
+            ).problems
+        )
 
     def rotate(self, identity: str) -> int:
         """Renews `identity`; returns the generation that is published now."""
+        request = pb.RotateRequest(identity=identity)
+        return int(
+            self._answer(lambda: self._admin.Rotate(request, timeout=_DEADLINE_S)).generation
+        )
+
+    def _answer(self, call: Callable[[], _A]) -> _A:
         try:
-            answer: pb.RotateResponse = self._stub.Rotate(
-                pb.RotateRequest(identity=identity), timeout=_DEADLINE_S
-            )
+            return call()
         except grpc.RpcError as error:
             raise self._failed(error) from error
-        return answer.generation
 
     def _failed(self, error: grpc.RpcError) -> CommandFailed:
         if error.code() is grpc.StatusCode.UNAVAILABLE and not self._socket.exists():
             return CommandFailed(f"nothing serves {self._socket}: is the process running?")
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return CommandFailed(f"{self._socket} takes no commands: use admin.socket")
         return CommandFailed(f"{self._socket}: {error.details()}")

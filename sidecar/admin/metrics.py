@@ -5,34 +5,26 @@ Labels come from small closed sets: never a SPIFFE ID, a key or a token's label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from wsgiref.simple_server import WSGIServer
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sidecar.admin.observed import Observed
 from sidecar.errors import StartFailed
-from sidecar.identity.registry import IdentityRegistry
-from sidecar.telemetry import SigningCounts
-from sidecar.token.base import Assurance, Token
-from sidecar.token.executor import TokenExecutor
+from sidecar.token.base import Assurance
 
 
 class Numbers(Collector):
     """Reads everything when it is asked; keeps nothing."""
 
-    def __init__(
-        self,
-        registry: IdentityRegistry,
-        counts: SigningCounts,
-        token: Token,
-        executor: TokenExecutor,
-    ) -> None:
-        self._registry = registry
-        self._counts = counts
-        self._token = token
-        self._executor = executor
+    def __init__(self, seen: Observed) -> None:
+        self._registry = seen.registry
+        self._counts = seen.signing
+        self._token = seen.token
+        self._executor = seen.executor
 
     def collect(self) -> Iterator[Metric]:
         answers = CounterMetricFamily(
@@ -72,16 +64,18 @@ class Numbers(Collector):
         yield expiry
 
 
-def serve_metrics(host: str, port: int, numbers: Numbers) -> WSGIServer:
-    """Serves on a thread of its own until the server is shut down.
+def serve_metrics(place: tuple[str, int] | Path, seen: Observed) -> Callable[[], None]:
+    """Serves on a thread of its own until what is returned is called.
 
     Raises:
         StartFailed: the address is taken, or not this machine's.
     """
+    assert isinstance(place, tuple)
+    host, port = place
     registry = CollectorRegistry()
-    registry.register(numbers)
+    registry.register(Numbers(seen))
     try:
         server, _thread = start_http_server(port, host, registry)
     except OSError as error:
         raise StartFailed(f"metrics.address {host}:{port}: {error.strerror}") from error
-    return server
+    return server.shutdown

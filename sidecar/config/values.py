@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ from sidecar.core.schemes import KeyAlgorithm
 # sun_path has 108 bytes, the last one a zero.
 _LONGEST_SOCKET_PATH = 107
 _LAST_PORT = 65535
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -121,6 +124,61 @@ def address(value: Any) -> Address:
     if not colon or not host or not port.isdecimal() or int(port) > _LAST_PORT:
         raise ValueError('an address is needed, as in "127.0.0.1:9464"')
     return Address(host, int(port))
+
+
+def loopback_address(value: Any) -> Address:
+    """An address that nobody outside this machine, or pod, reaches."""
+    parsed = address(value)
+    if not (parsed.host == "localhost" or re.fullmatch(r"127(\.\d{1,3}){3}", parsed.host)):
+        raise ValueError('a loopback address is needed, as in "127.0.0.1:9464"')
+    return parsed
+
+
+def fraction(low: float, high: float) -> Callable[[Any], float]:
+    """A number from `low` to `high`."""
+
+    def parse(value: Any) -> float:
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not low <= number <= high:
+            raise ValueError(f"a number from {low} to {high} is needed")
+        return number
+
+    return parse
+
+
+def identity_name(value: Any) -> str:
+    """A name that is safe in file names and in the names of secrets."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError("a name has letters, digits, dots, dashes, underscores; at most 63")
+    return value
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """A list of names; in the environment, separated by commas."""
+    listed = _listed(value, 'a list of names is needed, as in ["istio"]')
+    return tuple(identity_name(name) for name in listed)
+
+
+def paths(value: Any) -> frozenset[Path]:
+    """A list of absolute paths; in the environment, separated by commas."""
+    return frozenset(path(each) for each in _listed(value, "a list of absolute paths is needed"))
+
+
+def text_map(value: Any) -> Mapping[str, str]:
+    """A table of texts, as in { name = "value" }; only in the file."""
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        raise ValueError('a table of texts is needed, as in { name = "value" }')
+    return dict(value)
+
+
+def _listed(value: Any, expected: str) -> list[Any]:
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(expected)
+    return listed
 
 
 def key_algorithm(value: Any) -> KeyAlgorithm:

@@ -1,7 +1,9 @@
-"""Trusted roots, read from PEM."""
+"""Trusted roots, read from PEM (RFC 7468) or taken one by one."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -9,6 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CertificateRefused
+
+_BOUNDARY = re.compile(rb"-----(BEGIN|END) ([^\r\n]*?)-----")
+_UNREADABLE_PEM = "the trust bundle holds no readable PEM certificate, or only a part of one"
+_BLOCK = [(b"BEGIN", b"CERTIFICATE"), (b"END", b"CERTIFICATE")]
 
 
 @dataclass(frozen=True)
@@ -20,20 +26,34 @@ class TrustBundle:
 
     @classmethod
     def parse(cls, trust_domain: str, pem: bytes) -> TrustBundle:
-        """Parses one or more PEM certificates.
+        """Parses one or more PEM certificates, and nothing else but text between them.
 
         Raises:
-            CertificateRefused: no certificate in it, or one that is no CA.
+            CertificateRefused: no certificate in it, half of one, one that is no CA, or
+                something that has no business there, as a private key.
         """
+        blocks = _whole_blocks(pem)
         try:
-            roots = tuple(x509.load_pem_x509_certificates(pem))
+            roots = x509.load_pem_x509_certificates(pem)
         except UNREADABLE as error:
-            raise CertificateRefused(
-                "the trust bundle holds no readable PEM certificate"
-            ) from error
-        for root in roots:
+            raise CertificateRefused(_UNREADABLE_PEM) from error
+        if len(roots) != blocks:
+            raise CertificateRefused(_UNREADABLE_PEM)
+        return cls.of(trust_domain, roots)
+
+    @classmethod
+    def of(cls, trust_domain: str, roots: Iterable[x509.Certificate]) -> TrustBundle:
+        """A bundle of `roots` in their order; one that is there twice counts once.
+
+        Raises:
+            CertificateRefused: there is none, or one is no CA.
+        """
+        different = tuple(dict.fromkeys(roots))
+        if not different:
+            raise CertificateRefused("the trust bundle is empty")
+        for root in different:
             _require_ca(root)
-        return cls(trust_domain, roots)
+        return cls(trust_domain, different)
 
     def union(self, other: TrustBundle) -> TrustBundle:
         """With the roots of `other` that are not in this one after its own."""
@@ -45,10 +65,49 @@ class TrustBundle:
         return [root.public_bytes(Encoding.DER) for root in self.roots]
 
 
+def _whole_blocks(pem: bytes) -> int:
+    """How many there are."""
+    # The parser skips what it does not know, and half a certificate at the end with it:
+    # a file that is being written would look like a bundle with a root less.
+    boundaries = _BOUNDARY.findall(pem)
+    kinds = sorted({kind.decode("ascii", "replace") for _, kind in boundaries} - {"CERTIFICATE"})
+    if any("PRIVATE KEY" in kind for kind in kinds):
+        raise CertificateRefused(
+            "a private key lies in the trust bundle, where anyone may read it: take it out, "
+            "and replace that key"
+        )
+    if kinds:
+        raise CertificateRefused(
+            f"the trust bundle holds a PEM block {kinds[0]!r}; it must hold CERTIFICATE only"
+        )
+    started = pem.count(b"-----BEGIN")
+    if not started or boundaries != _BLOCK * started:
+        raise CertificateRefused(_UNREADABLE_PEM)
+    return started
+
+
 def _require_ca(root: x509.Certificate) -> None:
+    name = _name(root)
     try:
         constraints = root.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = _key_usage(root)
     except (x509.ExtensionNotFound, *UNREADABLE) as error:
-        raise CertificateRefused(f"root {root.subject.rfc4514_string()!r} is no CA") from error
+        raise CertificateRefused(f"root {name!r} is no CA") from error
     if not constraints.ca:
-        raise CertificateRefused(f"root {root.subject.rfc4514_string()!r} is no CA")
+        raise CertificateRefused(f"root {name!r} is no CA")
+    if usage is not None and not usage.key_cert_sign:
+        raise CertificateRefused(f"root {name!r} is no CA: its key usage lacks keyCertSign")
+
+
+def _key_usage(root: x509.Certificate) -> x509.KeyUsage | None:
+    try:
+        return root.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _name(root: x509.Certificate) -> str:
+    try:
+        return root.subject.rfc4514_string()
+    except UNREADABLE:
+        return "(unreadable name)"

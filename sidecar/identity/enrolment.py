@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from sidecar.ca.base import CertificateAuthority
+from sidecar.ca.failover import Failover
+from sidecar.core.certificate_verify import Side
 from sidecar.core.chain import CertificateChain, verified_chain
 from sidecar.core.csr import build_csr
 from sidecar.core.schemes import SignatureScheme
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.token_key import token_private_key
 from sidecar.core.trust import TrustBundle
-from sidecar.errors import CertificateRefused, MeshkeyError
+from sidecar.errors import MeshkeyError
 from sidecar.identity.keys import KeySource
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
@@ -29,7 +29,19 @@ class Enrolled:
     # What the token was seen to sign with it, best first.
     schemes: tuple[SignatureScheme, ...]
     chain: CertificateChain
-    bundle: TrustBundle
+    # The name of the CA that signed it.
+    authority: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a certificate is to be."""
+
+    # Sides of TLS that it is for.
+    sides: frozenset[Side]
+    # The authority may give less, or more, up to `longest`.
+    lifetime: timedelta
+    longest: timedelta
 
 
 class Enrolment:
@@ -38,67 +50,59 @@ class Enrolment:
     def __init__(
         self,
         spiffe_id: SpiffeId,
-        lifetime: timedelta,
-        trust_bundle: Path,
+        wish: Wish,
         keys: KeySource,
         token: Token,
         executor: TokenExecutor,
-        authority: CertificateAuthority,
+        authorities: Failover,
     ) -> None:
         self._spiffe_id = spiffe_id
-        self._lifetime = lifetime
-        self._trust_bundle = trust_bundle
+        self._wish = wish
         self._keys = keys
         self._token = token
         self._executor = executor
-        self._authority = authority
+        self._authorities = authorities
 
-    async def run(self, now: Callable[[], datetime], generation: int) -> Enrolled:
-        """Obtains the key of `generation` and a chain for it.
+    async def run(
+        self, now: Callable[[], datetime], generation: int, bundle: TrustBundle
+    ) -> Enrolled:
+        """Obtains the key of `generation` and a chain for it under the roots in `bundle`.
 
-        Raises what the token or the authority raise, or `CertificateRefused`.
+        Raises what the token or the authorities raise, or `CertificateRefused`.
 
         After a failure or a cancellation the key of this attempt is discarded.
         """
-        bundle = self.bundle()
         obtaining = asyncio.ensure_future(self._keys.obtain(generation))
         try:
             # Shielded: a thread that makes a key cannot be stopped, only waited for.
             key = await asyncio.shield(obtaining)
             schemes = await self._executor.run(lambda: tuple(self._token.schemes(key)))
-            chain = await self._certify(key, bundle, now)
+            authority, chain = await self._certify(key, bundle, now)
         except BaseException:
             await self._discard(obtaining)
             raise
-        return Enrolled(key, schemes, chain, bundle)
-
-    def bundle(self) -> TrustBundle:
-        """The roots as they are in the file now. Raises `CertificateRefused`."""
-        # Read anew each time, and never taken from the CA's answer: a root is trusted
-        # because it was put into this file.
-        try:
-            pem = self._trust_bundle.read_bytes()
-        except OSError as error:
-            raise CertificateRefused(
-                f"trust bundle {self._trust_bundle}: {error.strerror}"
-            ) from error
-        return TrustBundle.parse(self._spiffe_id.trust_domain, pem)
+        return Enrolled(key, schemes, chain, authority)
 
     async def _certify(
         self, key: TokenKey, bundle: TrustBundle, now: Callable[[], datetime]
-    ) -> CertificateChain:
+    ) -> tuple[str, CertificateChain]:
         private = token_private_key(
             key.public_key, lambda scheme, message: self._token.sign(key.id, scheme, message)
         )
         csr = await self._executor.run(lambda: build_csr(self._spiffe_id, private))
-        answer = await self._authority.sign(csr, self._lifetime)
-        return verified_chain(
-            answer,
-            public_key=key.public_key,
-            spiffe_id=self._spiffe_id,
-            roots=bundle.roots,
-            now=now(),
-        )
+
+        def accept(answer: Sequence[bytes]) -> CertificateChain:
+            return verified_chain(
+                answer,
+                public_key=key.public_key,
+                spiffe_id=self._spiffe_id,
+                roots=bundle.roots,
+                now=now(),
+                sides=self._wish.sides,
+                longest=self._wish.longest,
+            )
+
+        return await self._authorities.obtain(csr, self._wish.lifetime, accept)
 
     async def _discard(self, obtaining: asyncio.Future[TokenKey]) -> None:
         try:

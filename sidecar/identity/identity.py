@@ -1,4 +1,4 @@
-"""One workload identity, kept valid for as long as the process lives."""
+"""One identity, kept valid for as long as the process lives."""
 
 from __future__ import annotations
 
@@ -6,98 +6,94 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import structlog
 
-from sidecar.core.certificate_verify import Side
-from sidecar.core.renewal import renewal_due, retry_delay
+from sidecar.core.rotation import Health, Moment, Rotation, RotationPolicy
 from sidecar.core.spiffe import SpiffeId
-from sidecar.core.trust import TrustBundle
 from sidecar.errors import KeyChanged, MeshkeyError, NoSuchKey
 from sidecar.identity.enrolment import Enrolled, Enrolment
-from sidecar.identity.keyring import HANDSHAKE_TIMEOUT, Keyring
-from sidecar.identity.snapshot import KeyGrant, Snapshot
-from sidecar.identity.store import SnapshotStore
+from sidecar.identity.keyring import HANDSHAKE_TIMEOUT
+from sidecar.identity.memory import Memory
+from sidecar.identity.publisher import Publisher
 from sidecar.token.base import KeyId
+from sidecar.trust.anchors import TrustAnchors
 
 log = structlog.get_logger(__name__)
 
-# The longest sleep between two looks at the clock, so that a suspended machine or a clock
-# that jumps forward does not make a renewal late.
-_TICK = 5.0
+# Between two looks at the clocks and at the sources of roots.
+_TICK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When an identity renews, and how long new roots are published before that."""
+
+    policy: RotationPolicy = RotationPolicy()  # frozen
+    root_settle: timedelta = timedelta(minutes=1)
 
 
 class Identity:
-    """Renews its certificate at half its lifetime and publishes each new pair.
+    """Renews its certificate in time and publishes each new pair.
 
-    Each has a new key, unless one is given.
-
-    A failed renewal is retried with back-off and never takes the valid pair away. A key that
-    the token has lost is replaced at once, and with the same back-off if that goes on.
+    Each has a new key, unless one is given. A failed renewal is retried with back-off and never
+    takes the valid pair away. When exactly is decided by `core.rotation`; this is what acts.
     """
 
     def __init__(
         self,
         name: str,
         spiffe_id: SpiffeId,
-        sides: frozenset[Side],
+        schedule: Schedule,
+        anchors: TrustAnchors,
         enrolment: Enrolment,
-        store: SnapshotStore,
-        keyring: Keyring,
-        now: Callable[[], datetime],
+        publisher: Publisher,
+        memory: Memory,
+        clock: Callable[[], Moment],
     ) -> None:
         self.name = name
         self.spiffe_id = spiffe_id
-        self.store = store
-        self.keyring = keyring
+        self.anchors = anchors
+        self.publisher = publisher
+        self.store = publisher.store
+        self.keyring = publisher.keyring
         self.last_error = ""
-        self._sides = sides
+        # Set when it is decided whether an earlier start's key is taken up again.
+        self.begun = asyncio.Event()
+        self._settle = schedule.root_settle
         self._enrolment = enrolment
-        self._now = now
+        self._memory = memory
+        self._clock = clock
+        self._rotation = Rotation.start(schedule.policy, clock())
+        self._health = Health.WAITING
         self._renewing = asyncio.Lock()
-        # As they were in the file when the current certificate was obtained.
-        self._roots: TrustBundle | None = None
+        self._looking = asyncio.Lock()
         # Keys that the token does not have any more.
         self._lost: set[KeyId] = set()
-        self._loss = asyncio.Event()
+        self._wake = asyncio.Event()
+        # The newest roots that were waited for.
+        self._awaited = 0
 
     @property
     def next_renewal(self) -> datetime | None:
         """When the current certificate will be replaced; `None` before the first."""
-        current = self.store.current
-        return renewal_due(current.obtained, current.chain.not_after) if current else None
+        return self._rotation.next_attempt(self._clock()) if self.store.current else None
+
+    @property
+    def health(self) -> Health:
+        """How its certificate is doing now."""
+        return self._rotation.health(self._clock().wall)
 
     async def run(self) -> None:
         """Keeps the identity valid until cancelled."""
-        failures = losses = 0
-        while True:
-            await self._until_due()
-            if not failures:
-                losses = losses + 1 if self._current_is_lost() else 0
-                if losses > 1:
-                    await asyncio.sleep(_back_off(losses - 1))
-            try:
-                async with self._renewing:
-                    # Not if a rotation on command was faster.
-                    if self._until_renewal() <= 0:
-                        await self._renew()
-                failures = 0
-            except Exception as error:  # not even a bug takes a valid pair away
-                failures += 1
-                delay = _back_off(failures)
-                log.error(
-                    "renewal failed",
-                    identity=self.name,
-                    error=str(error),
-                    retry_in_s=round(delay, 1),
-                    exc_info=None if isinstance(error, MeshkeyError) else error,
-                )
-                await asyncio.sleep(delay)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_watch())
+            group.create_task(self._keep_valid())
 
     async def renew(self) -> int:
-        """Gets a new certificate, for a new key unless one is given; returns its generation.
+        """Gets a new certificate now, for a new key unless one is given; returns its generation.
 
         Raises:
             MeshkeyError: what went wrong; the identity in use stays.
@@ -117,98 +113,142 @@ class Identity:
             log.critical("key changed on the token", identity=self.name, error=str(error))
         else:
             log.error("key lost", identity=self.name, error=str(error))
-        self._loss.set()
+        if self.store.current and self.store.current.key_id == key_id:
+            self._rotation = self._rotation.lost(self._clock(), _chance())
+            self._wake.set()
 
     async def close(self) -> None:
-        """Destroys every key, after a renewal that is under way has cleaned up."""
+        """Destroys the keys that no later start takes up.
+
+        Waits until a renewal that is under way has cleaned up.
+        """
         async with self._renewing:
-            await self.keyring.close()
+            current = self.store.current
+            kept = {current.key_id} if current and self._memory.lasts else set()
+            await self.keyring.close(kept)
+
+    async def _keep_watch(self) -> None:
+        """Looks at the clocks, the roots and the time that is left."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            due = self._rotation.due
+            self._rotation = self._rotation.observed(self._clock())
+            if self._rotation.due != due:
+                log.warning("clock jumped, renewing", identity=self.name)
+                self._wake.set()
+            if self.begun.is_set():
+                with suppress(MeshkeyError):  # recorded, and logged once
+                    await self._refresh_roots()
+            self._alarm()
+
+    async def _keep_valid(self) -> None:
+        while True:
+            await self._until_due()
+            try:
+                async with self._renewing:
+                    # Not if a rotation on command was faster.
+                    if not self._rotation.wait(self._clock()):
+                        await self._renew_or_take_up()
+            except Exception as error:  # not even a bug takes a valid pair away
+                self._rotation = self._rotation.failed(self._clock(), _chance())
+                log.error(
+                    "renewal failed",
+                    identity=self.name,
+                    error=str(error),
+                    retry_in_s=round(self._rotation.wait(self._clock()).total_seconds(), 1),
+                    exc_info=None if isinstance(error, MeshkeyError) else error,
+                )
+
+    async def _until_due(self) -> None:
+        while True:
+            now = self._clock()
+            settled = self.anchors.settled_at(self._settle)
+            if settled and not self._rotation.wait(now):
+                self._rotation = self._rotation.postponed(now, settled)
+            if not (wait := self._rotation.wait(now)):
+                return
+            self._wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(wait.total_seconds(), _TICK_S))
+
+    async def _renew_or_take_up(self) -> None:
+        if not self.begun.is_set() and await self._take_up():
+            return
+        await self._renew()
+
+    async def _take_up(self) -> bool:
+        """Whether an earlier start's key and certificate are in use again."""
+        await self._refresh_roots(force=True)
+        kept = await self._memory.recall(self.anchors.own, self._clock().wall)
+        if kept is not None:
+            self._publish(kept.enrolled, kept.obtained)
+        self.begun.set()
+        return kept is not None and bool(self._rotation.wait(self._clock()))
 
     async def _renew(self) -> int:
         try:
-            await self._announce_roots()
-            enrolled = await self._enrolment.run(self._now, self.store.generation + 1)
+            await self._refresh_roots(force=True)
+            self.begun.set()
+            await self._roots_acknowledged()
+            enrolled = await self._enrolment.run(
+                lambda: self._clock().wall, self.store.generation + 1, self.anchors.own
+            )
         except Exception as error:
             self.last_error = str(error) or type(error).__name__
             raise
         self.last_error = ""
-        return self._publish(enrolled)
+        obtained = self._clock().wall
+        generation = self._publish(enrolled, obtained)
+        await self._memory.keep(enrolled, obtained)
+        return generation
 
-    async def _announce_roots(self) -> None:
-        """Before there is a leaf under a new root, whoever follows us trusts that root."""
-        if (current := self.store.current) is None:
+    async def _refresh_roots(self, *, force: bool = False) -> None:
+        """Whoever follows us learns of new roots at once: before there is a leaf under them."""
+        async with self._looking:
+            now = self._clock().wall
+            await self.anchors.refresh(now, force=force)
+            self.publisher.publish_roots(self.anchors.bundles(now))
+
+    async def _roots_acknowledged(self) -> None:
+        generation = self.publisher.roots_generation
+        if generation <= self._awaited:
             return
-        (trusted,) = current.bundles
-        both = trusted.union(self._enrolment.bundle())
-        if both == trusted:
-            return
-        generation = self.store.generation + 1
-        self.store.publish(replace(current, generation=generation, bundles=(both,)))
-        log.info("new roots published", identity=self.name, generation=generation)
         # Who does not answer has had its time, as with handshakes.
         with suppress(TimeoutError):
             async with asyncio.timeout(HANDSHAKE_TIMEOUT.total_seconds()):
                 await self.store.acknowledged(generation)
+        self._awaited = generation
 
-    async def _until_due(self) -> None:
-        while (wait := self._until_renewal()) > 0:
-            self._loss.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._loss.wait(), min(wait, _TICK))
-
-    def _until_renewal(self) -> float:
-        due = self.next_renewal
-        if self._current_is_lost():
-            return 0.0
-        return (due - self._now()).total_seconds() if due else 0.0
-
-    def _current_is_lost(self) -> bool:
-        return self.store.current is not None and self.store.current.key_id in self._lost
-
-    def _publish(self, enrolled: Enrolled) -> int:
+    def _publish(self, enrolled: Enrolled, obtained: datetime) -> int:
         previous = self.store.current
-        # Peers may have a leaf under a root that is on its way out: it stays one generation more.
-        bundle = enrolled.bundle.union(self._roots) if self._roots else enrolled.bundle
-        self._roots = enrolled.bundle
-        snapshot = Snapshot(
-            generation=self.store.generation + 1,
-            spiffe_id=self.spiffe_id,
-            key_id=enrolled.key.id,
-            key_origin=enrolled.key.origin,
-            schemes=enrolled.schemes,
-            chain=enrolled.chain,
-            bundles=(bundle,),
-            obtained=self._now(),
-        )
-        self.keyring.admit(
-            KeyGrant(
-                key_id=snapshot.key_id,
-                sides=self._sides,
-                schemes=frozenset(snapshot.schemes),
-                not_after=snapshot.chain.not_after,
-            )
-        )
-        self.store.publish(snapshot)
-        log.info(
-            "certificate published",
-            identity=self.name,
-            spiffe_id=str(self.spiffe_id),
-            generation=snapshot.generation,
-            key_id=str(snapshot.key_id),
-            key_origin=snapshot.key_origin.value,
-            serial=snapshot.chain.serial,
-            not_after=snapshot.chain.not_after.isoformat(),
+        now = self._clock()
+        generation = self.publisher.publish(enrolled, self.anchors.bundles(now.wall))
+        self._rotation = self._rotation.succeeded(
+            now, obtained, enrolled.chain.not_after, _chance()
         )
         if previous:
             self._lost.intersection_update({previous.key_id})
         # It has just signed: a given key that was away is back.
-        self._lost.discard(snapshot.key_id)
-        self.keyring.trust(snapshot.key_id)
-        if previous and previous.key_id != snapshot.key_id:
-            self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
-        return snapshot.generation
+        self._lost.discard(enrolled.key.id)
+        self.keyring.trust(enrolled.key.id)
+        return generation
+
+    def _alarm(self) -> None:
+        health, before = self.health, self._health
+        if health is before:
+            return
+        self._health = health
+        facts = {"identity": self.name, "last_error": self.last_error}
+        if health is Health.LATE:
+            log.warning("certificate not renewed in time", **facts)
+        elif health is Health.CRITICAL:
+            log.error("certificate about to expire", **facts)
+        elif health is Health.EXPIRED:
+            log.critical("certificate expired, nothing is signed", **facts)
+        elif before is not Health.WAITING:
+            log.info("certificate valid again", identity=self.name)
 
 
-def _back_off(failures: int) -> float:
-    """In seconds; spread, which is no secret."""
-    return retry_delay(failures, random.random()).total_seconds()  # noqa: S311
+def _chance() -> float:
+    """Spread, which is no secret."""
+    return random.random()  # noqa: S311

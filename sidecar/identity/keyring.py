@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -72,12 +72,12 @@ class Keyring:
         self._retirements.add(task)
         task.add_done_callback(self._retirements.discard)
 
-    async def close(self) -> None:
-        """Destroys every key now: nobody can ask for a signature any more."""
+    async def close(self, kept: Collection[KeyId] = ()) -> None:
+        """Destroys every key but those `kept`: nobody can ask for a signature any more."""
         for task in list(self._retirements):
             task.cancel()
         await asyncio.gather(*self._retirements, return_exceptions=True)
-        await self._destroy(*self._grants)
+        await self._destroy(*(key_id for key_id in self._grants if key_id not in kept))
 
     async def _retire(self, grant: KeyGrant, replaced_by: int) -> None:
         lifetime_left = (grant.not_after - self._now()).total_seconds()

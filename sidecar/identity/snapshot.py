@@ -23,8 +23,10 @@ class Snapshot:
     key_origin: Origin
     schemes: tuple[SignatureScheme, ...]
     chain: CertificateChain
+    # Its own trust domain's first, then those that are federated with it.
     bundles: tuple[TrustBundle, ...]
-    obtained: datetime
+    # The name of the CA that certified it.
+    authority: str
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,10 @@ class Signatures:
         token: Token,
         executor: TokenExecutor,
         patience: timedelta = _PATIENCE,
+        counts: SigningCounts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.counts = SigningCounts()
+        self.counts = counts or SigningCounts()
         self._limit = patience.total_seconds()
         self._quiet = Quiet(clock)
         self._registry = registry

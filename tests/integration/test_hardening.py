@@ -22,8 +22,8 @@ def state(*_arguments):
 async def serve(_settings):
     state()
 
-import sidecar.app, sidecar.token.sealed_pin, sidecar.demo.demo
-sidecar.app.serve, sidecar.app.open_token = serve, state
+import sidecar.app.serve, sidecar.app.token, sidecar.token.sealed_pin, sidecar.demo.demo
+sidecar.app.serve.serve, sidecar.app.token.open_token = serve, state
 sidecar.token.sealed_pin.seal = sidecar.demo.demo.Mesh = state
 cli.commands(sys.argv[1:])
 """

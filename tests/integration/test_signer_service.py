@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sidecar._proto.meshkey.admin.v1 import admin_pb2, admin_pb2_grpc
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
-from sidecar.admin.service import AdminService
+from sidecar.admin.observed import Observed
+from sidecar.admin.service import AdminService, ObserverService
 from sidecar.core.certificate_verify import Side
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
@@ -69,9 +70,9 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     signatures = Signatures(registry, world.token, world.executor)
     server = unix_server()
     server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
-    admin_pb2_grpc.add_AdminServicer_to_server(
-        AdminService(registry, signatures.counts, world.token, world.executor), server
-    )
+    seen = Observed(world.token, world.executor, registry, signing=signatures.counts)
+    admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry), server)
     bind(server, short_dir / "signer", 0o660)
     await server.start()
     async with unix_channel(short_dir / "signer") as channel:
@@ -301,7 +302,7 @@ async def test_a_slow_token_holds_up_neither_watchers_nor_status(signer: _Signer
     watch = signer.stub.WatchIdentity()
     await watch.write(pb.WatchRequest())
     assert (await watch.read()).generation == 1
-    admin = admin_pb2_grpc.AdminStub(signer.channel)
+    admin = admin_pb2_grpc.ObserverStub(signer.channel)
     status = await admin.Status(admin_pb2.StatusRequest())
     assert [identity.generation for identity in status.identities] == [1]
     refused = await signer.stub.Sign(sign_request(b"another"))
@@ -399,7 +400,7 @@ async def test_a_refused_generation_keeps_the_old_key_and_shows_in_the_status(
     await signer.identity.renew()
     await watch.read()
     await watch.write(pb.WatchRequest(acked_generation=2, error="unknown curve"))
-    admin = admin_pb2_grpc.AdminStub(signer.channel)
+    admin = admin_pb2_grpc.ObserverStub(signer.channel)
     (subscription,) = signer.identity.store.subscriptions
     await soon(lambda: subscription.error)
     status = await admin.Status(admin_pb2.StatusRequest())

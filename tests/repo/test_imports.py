@@ -15,8 +15,8 @@ from sidecar import cli
 async def serve(_settings):
     print(*sorted(set(sys.modules) - loaded_before))
 
-import sidecar.app
-sidecar.app.serve = serve
+import sidecar.app.serve
+sidecar.app.serve.serve = serve
 cli.commands(["serve", "--config", sys.argv[1]])
 """
 # Rendering for people, the demo and its proof, development.

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar import __version__, app
+from sidecar import __version__
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.admin.client import AdminClient, CommandFailed
+from sidecar.app import serve as serving
+from sidecar.app import token as opening
 from sidecar.cli import commands
 from sidecar.config.settings import Mode, Settings, TokenSettings
 from sidecar.errors import (
@@ -103,7 +105,7 @@ def test_the_kind_of_error_decides_the_exit_code(
     async def fail(_settings: object) -> None:
         raise error
 
-    monkeypatch.setattr(app, "serve", fail)
+    monkeypatch.setattr(serving, "serve", fail)
     monkeypatch.setattr("os.umask", lambda _mask: 0)
     result = _run("serve", "--config", config)
     assert result.exit_code == code
@@ -119,7 +121,7 @@ def test_production_on_the_command_line_wins(
     async def serve(settings: Settings) -> None:
         served.append(settings.token.mode)
 
-    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr(serving, "serve", serve)
     monkeypatch.setattr("os.umask", lambda _mask: 0)
     for arguments in ([], ["--production"]):
         result = _run("serve", "--config", config, *arguments, MESHKEY_TOKEN_MODE=mode.value)
@@ -146,7 +148,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> FakeToken:
     def opened(_settings: TokenSettings) -> FakeToken:
         return made
 
-    monkeypatch.setattr(app, "open_token", opened)
+    monkeypatch.setattr(opening, "open_token", opened)
     return made
 
 

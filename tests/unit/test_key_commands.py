@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
 
-from sidecar import app, key_files
+from sidecar import key_files
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.admin.client import AdminClient
+from sidecar.app import token as token_of_settings
 from sidecar.cli import commands
 from sidecar.config.settings import TokenSettings
 from sidecar.core.csr import parse_csr
@@ -54,7 +55,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> FakeToken:
     def opened(_settings: TokenSettings) -> FakeToken:
         return made
 
-    monkeypatch.setattr(app, "open_token", opened)
+    monkeypatch.setattr(token_of_settings, "open_token", opened)
     return made
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar.admin.client import AdminClient, CommandFailed
-from sidecar.admin.service import AdminService
+from sidecar.admin.observed import Observed
+from sidecar.admin.service import AdminService, ObserverService
 from sidecar.errors import AuthorityUnavailable
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
@@ -36,8 +37,10 @@ def identity(world: World) -> Identity:
 @pytest.fixture
 async def client(world: World, identity: Identity) -> AsyncIterator[AdminClient]:
     server = unix_server()
-    service = AdminService(IdentityRegistry([identity]), COUNTS, world.token, world.executor)
-    admin_pb2_grpc.add_AdminServicer_to_server(service, server)
+    registry = IdentityRegistry([identity])
+    seen = Observed(world.token, world.executor, registry, signing=COUNTS)
+    admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry), server)
     bind(server, world.directory / "admin", 0o600)
     await server.start()
     with AdminClient(world.directory / "admin") as made:

@@ -48,7 +48,10 @@ def test_a_sidecars_settings_with_their_defaults() -> None:
     assert settings.identity.spiffe_id == SpiffeId("demo.mesh", "/ns/demo/sa/web")
     assert settings.identity.lifetime == timedelta(minutes=20)
     assert settings.identity.sides == set(Side)
-    assert settings.ca
+    (authority,) = settings.authorities
+    assert (authority.kind, authority.name) == ("local", "local")
+    assert settings.gateways == {}
+    assert [*settings.identities] == ["default"]
     assert settings.signer
     assert settings.issuer is None
     assert settings.admin is None

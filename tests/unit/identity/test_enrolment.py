@@ -19,17 +19,16 @@ from sidecar.errors import (
 )
 from sidecar.token.base import TokenKey
 from tests.fixtures import certificates
-from tests.fixtures.enrolment import LIFETIME, OWNER, SPIFFE_ID, TRUST_DOMAIN, World
+from tests.fixtures.enrolment import LIFETIME, OWNER, SPIFFE_ID, World
 from tests.fixtures.waiting import BOUND_S, soon
 
 
 async def test_the_new_key_the_chain_and_the_roots_belong_together(world: World) -> None:
-    enrolled = await world.enrolment().run(world.clock, 1)
+    enrolled = await world.enrolment().run(world.clock, 1, world.bundle())
     assert world.token.held_keys == {enrolled.key.id}
     assert enrolled.key.label == f"meshkey:tls:{OWNER}:1:{SPIFFE_ID}"
     assert enrolled.chain.not_after == world.clock() + LIFETIME
-    assert enrolled.bundle.trust_domain == TRUST_DOMAIN
-    assert enrolled.bundle.der() == [world.authority.root.der]
+    assert enrolled.authority == "fake"
     ((csr, lifetime),) = world.authority.requests
     assert parse_csr(csr).public_key == enrolled.key.public_key
     assert lifetime == LIFETIME
@@ -37,7 +36,7 @@ async def test_the_new_key_the_chain_and_the_roots_belong_together(world: World)
 
 async def test_every_run_makes_a_new_key(world: World) -> None:
     enrolment = world.enrolment()
-    first, second = [await enrolment.run(world.clock, 1) for _ in range(2)]
+    first, second = [await enrolment.run(world.clock, 1, world.bundle()) for _ in range(2)]
     assert first.key.id != second.key.id
 
 
@@ -45,7 +44,7 @@ async def test_every_run_makes_a_new_key(world: World) -> None:
 async def test_when_the_authority_fails_no_key_is_left(world: World, failure: Exception) -> None:
     world.authority.failures.append(failure)
     with pytest.raises(MeshkeyError) as raised:
-        await world.enrolment().run(world.clock, 1)
+        await world.enrolment().run(world.clock, 1, world.bundle())
     assert raised.value is failure
     assert not world.token.held_keys
 
@@ -64,39 +63,20 @@ async def test_when_the_answer_is_refused_no_key_is_left(
 ) -> None:
     world.authority.tamper = tamper
     with pytest.raises(CertificateRefused):
-        await world.enrolment().run(world.clock, 1)
+        await world.enrolment().run(world.clock, 1, world.bundle())
     assert not world.token.held_keys
 
 
 async def test_the_answers_own_root_is_not_trusted(world: World) -> None:
     world.trust_bundle.write_bytes(certificates.root("root").pem)
     with pytest.raises(CertificateRefused, match="does not lead to a trusted root"):
-        await world.enrolment().run(world.clock, 1)
+        await world.enrolment().run(world.clock, 1, world.bundle())
     assert not world.token.held_keys
-
-
-async def test_without_a_readable_trust_bundle_no_key_is_even_made(world: World) -> None:
-    world.trust_bundle.unlink()
-    with pytest.raises(CertificateRefused, match=r"trust bundle .*roots\.pem: No such file"):
-        await world.enrolment().run(world.clock, 1)
-    world.trust_bundle.write_bytes(b"")
-    with pytest.raises(CertificateRefused, match="no readable PEM"):
-        await world.enrolment().run(world.clock, 1)
-    assert not world.authority.requests
-
-
-async def test_a_trust_bundle_that_changed_is_used_from_the_next_run_on(world: World) -> None:
-    enrolment = world.enrolment()
-    await enrolment.run(world.clock, 1)
-    other = certificates.root("other")
-    world.trust_bundle.write_bytes(world.authority.root.pem + other.pem)
-    enrolled = await enrolment.run(world.clock, 1)
-    assert enrolled.bundle.der() == [world.authority.root.der, other.der]
 
 
 async def test_who_stops_during_the_authoritys_answer_leaves_no_key(world: World) -> None:
     world.authority.open.clear()
-    running = asyncio.create_task(world.enrolment().run(world.clock, 1))
+    running = asyncio.create_task(world.enrolment().run(world.clock, 1, world.bundle()))
     await soon(lambda: world.authority.requests)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -115,7 +95,7 @@ async def test_who_stops_while_the_token_makes_the_key_leaves_no_key(
         return generate(algorithm, label)
 
     monkeypatch.setattr(world.token, "generate", slow)
-    running = asyncio.create_task(world.enrolment().run(world.clock, 1))
+    running = asyncio.create_task(world.enrolment().run(world.clock, 1, world.bundle()))
     await soon(entered.is_set)
     running.cancel()
     release.set()
@@ -135,9 +115,9 @@ async def test_a_key_that_cannot_be_destroyed_does_not_hide_what_failed_first(
     world.authority.failures.append(AuthorityError("no"))
     enrolment = world.enrolment()
     with pytest.raises(AuthorityError):
-        await enrolment.run(world.clock, 1)
+        await enrolment.run(world.clock, 1, world.bundle())
     world.authority.open.clear()
-    running = asyncio.create_task(enrolment.run(world.clock, 1))
+    running = asyncio.create_task(enrolment.run(world.clock, 1, world.bundle()))
     await soon(lambda: len(world.authority.requests) == 2)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -151,5 +131,5 @@ async def test_a_key_that_cannot_be_destroyed_does_not_hide_what_failed_first(
 async def test_the_first_failure_of_the_token_is_the_one_reported(world: World) -> None:
     world.token.available = False
     with pytest.raises(TokenUnavailable):
-        await world.enrolment().run(world.clock, 1)
+        await world.enrolment().run(world.clock, 1, world.bundle())
     assert not world.authority.requests

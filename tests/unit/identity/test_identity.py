@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from sidecar.core import rotation
 from sidecar.core.certificate_verify import Side
+from sidecar.core.rotation import Health
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import (
     AuthorityError,
@@ -50,7 +54,7 @@ async def _published(identity: Identity, generation: int) -> Snapshot:
 
 @pytest.fixture(autouse=True)
 def _short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TICK", 0.01)
+    monkeypatch.setattr(module, "_TICK_S", 0.01)
 
 
 async def test_the_first_snapshot_is_published_at_once(world: World) -> None:
@@ -183,7 +187,7 @@ async def test_failures_are_retried_with_a_growing_delay_that_success_resets(
         counted.append(failures)
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     identity = world.identity()
     world.authority.failures += [AuthorityUnavailable("gone")] * 3
     async with _running(identity):
@@ -202,7 +206,7 @@ async def test_a_lost_token_is_no_end(world: World, monkeypatch: pytest.MonkeyPa
         world.token.available = tries()
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     world.token.available = False
     identity = world.identity()
     async with _running(identity):
@@ -219,7 +223,7 @@ async def test_a_refused_pin_is_no_end_either(
             return generate(algorithm, label)
         raise PinRefused("wrong PIN")
 
-    monkeypatch.setattr(module, "retry_delay", lambda _failures, _random: timedelta(0))
+    monkeypatch.setattr(rotation, "retry_delay", lambda _failures, _random: timedelta(0))
     monkeypatch.setattr(world.token, "generate", refused)
     identity = world.identity()
     async with _running(identity):
@@ -229,7 +233,7 @@ async def test_a_refused_pin_is_no_end_either(
 async def test_a_bug_takes_no_valid_certificate_away_and_is_not_hidden(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "retry_delay", lambda *_: timedelta(0))
+    monkeypatch.setattr(rotation, "retry_delay", lambda *_: timedelta(0))
     identity = world.identity()
     await identity.renew()
     first = await _published(identity, 1)
@@ -270,7 +274,7 @@ async def test_keys_that_are_lost_one_after_the_other_are_replaced_with_a_growin
         counted.append(failures)
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     identity = world.identity()
     async with _running(identity):
         for generation in range(1, 5):
@@ -296,7 +300,7 @@ async def test_a_replacement_that_fails_is_retried_with_back_off(
         counted.append(failures)
         return timedelta(0)
 
-    monkeypatch.setattr(module, "retry_delay", delay)
+    monkeypatch.setattr(rotation, "retry_delay", delay)
     identity = world.identity()
     async with _running(identity):
         lost = await _published(identity, 1)
@@ -376,7 +380,7 @@ async def test_new_roots_are_trusted_before_there_is_a_leaf_under_them_and_old_o
         renewing = asyncio.create_task(identity.renew())
         announced = await subscription.next()
         assert (announced.generation, announced.key_id) == (2, first.key_id)
-        assert announced.bundles[0].der() == [old.der, new.der]
+        assert announced.bundles[0].der() == [new.der, old.der]
         await settle()
         assert len(world.authority.requests) == 1, "the new leaf waits for the acknowledgement"
         subscription.answer(2, "")
@@ -384,13 +388,119 @@ async def test_new_roots_are_trusted_before_there_is_a_leaf_under_them_and_old_o
         assert await renewing == 3
         assert (await subscription.next()).bundles[0].der() == [new.der, old.der]
         subscription.answer(3, "")
-        # The old root leaves the file: it goes one generation later.
+        # The old root leaves the file: it goes when the last leaf under it has expired.
         world.authority.root = new
         world.trust_bundle.write_bytes(new.pem)
         await identity.renew()
         assert (await subscription.next()).bundles[0].der() == [new.der, old.der]
+        world.clock.advance(LIFETIME)
         await identity.renew()
         assert (await subscription.next()).bundles[0].der() == [new.der]
+
+
+async def test_without_readable_roots_no_key_is_even_made(world: World) -> None:
+    world.trust_bundle.unlink()
+    identity = world.identity()
+    with pytest.raises(MeshkeyError, match=r"roots\.pem"):
+        await identity.renew()
+    assert "roots.pem" in identity.last_error
+    assert not world.authority.requests
+    assert not world.token.held_keys
+
+
+async def test_the_trust_bundle_is_followed_without_a_renewal(world: World) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        first = await _published(identity, 1)
+        new = certificates.root("new")
+        world.trust_bundle.write_bytes(world.authority.root.pem + new.pem)
+        world.clock.advance(timedelta(seconds=1))
+        announced = await _published(identity, 2)
+    assert announced.bundles[0].der() == [world.authority.root.der, new.der]
+    assert (announced.key_id, announced.chain) == (first.key_id, first.chain)
+    assert len(world.authority.requests) == 1
+
+
+async def test_a_trust_bundle_that_goes_bad_takes_nothing_away(world: World) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        first = await _published(identity, 1)
+        with capture_logs() as logs:
+            world.trust_bundle.write_bytes(b"half a certi")
+            world.clock.advance(timedelta(seconds=1))
+            await soon(lambda: identity.anchors.errors)
+            world.clock.advance(LIFETIME / 2)
+            second = await _published(identity, 2)
+    assert second.bundles == first.bundles
+    assert [e["event"] for e in logs].count("trust source failed") == 1
+
+
+async def test_a_renewal_waits_until_new_roots_have_been_published_for_a_while(
+    world: World,
+) -> None:
+    settle = timedelta(minutes=3)
+    world.schedule = replace(world.schedule, root_settle=settle)
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+        world.clock.advance(LIFETIME / 2 - timedelta(minutes=1))
+        new = certificates.root("new")
+        world.trust_bundle.write_bytes(world.authority.root.pem + new.pem)
+        await _published(identity, 2)
+        world.clock.advance(timedelta(minutes=1, seconds=1))
+        await soon(_counter(5))
+        assert len(world.authority.requests) == 1, "it is due, but the root has not settled"
+        world.clock.advance(settle)
+        await _published(identity, 3)
+        assert len(world.authority.requests) == 2
+
+
+async def test_after_a_clock_jump_it_is_renewed_at_once(world: World) -> None:
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+        world.clock.advance(timedelta(seconds=31))
+        await soon(_counter(5))
+        assert identity.store.generation == 1
+        with capture_logs() as logs:
+            world.clock.jump(timedelta(minutes=3))
+            await _published(identity, 2)
+        assert "clock jumped, renewing" in [e["event"] for e in logs]
+
+
+async def test_the_alarm_rises_while_renewals_fail_and_is_lifted_by_one_that_succeeds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "retry_delay", lambda *_: timedelta(seconds=1))
+    identity = world.identity()
+    assert identity.health is Health.WAITING
+    async with _running(identity):
+        first = await _published(identity, 1)
+        world.authority.available = False
+        with capture_logs() as logs:
+            for part, health in ((0.8, Health.LATE), (0.15, Health.CRITICAL), (1, Health.EXPIRED)):
+                world.clock.advance(LIFETIME * part)
+                await soon(lambda: identity.health is health)  # noqa: B023
+                await soon(_counter(3))
+            assert identity.keyring.grant(first.key_id) is None
+            world.authority.available = True
+            world.clock.advance(timedelta(seconds=1))
+            await _published(identity, 2)
+            await soon(_counter(3))
+    assert _alarms(logs) == [
+        ("certificate not renewed in time", "warning"),
+        ("certificate about to expire", "error"),
+        ("certificate expired, nothing is signed", "critical"),
+        ("certificate valid again", "info"),
+    ]
+
+
+def _alarms(logs: Sequence[MutableMapping[str, Any]]) -> list[tuple[str, str]]:
+    return [
+        (entry["event"], entry["log_level"])
+        for entry in logs
+        if entry["event"].startswith("certificate ") and entry["event"] != "certificate published"
+    ]
 
 
 async def test_two_renewals_at_once_take_turns(world: World) -> None:

@@ -21,7 +21,7 @@ def snapshot(generation: int) -> Snapshot:
     chain = CertificateChain((b"leaf",), "1", START, START + timedelta(minutes=20))
     schemes = (SignatureScheme.ECDSA_SECP256R1_SHA256,)
     key_id = KeyId(bytes([generation]))
-    return Snapshot(generation, SPIFFE_ID, key_id, Origin.BORN, schemes, chain, (), START)
+    return Snapshot(generation, SPIFFE_ID, key_id, Origin.BORN, schemes, chain, (), "ca")
 
 
 @pytest.fixture

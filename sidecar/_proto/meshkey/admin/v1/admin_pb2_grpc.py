@@ -25,8 +25,9 @@ if _version_not_supported:
     )
 
 
-class AdminStub:
-    """Missing associated documentation comment in .proto file."""
+class ObserverStub:
+    """Reads and changes nothing: also served alone, on the read-only socket.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -35,19 +36,20 @@ class AdminStub:
             channel: A grpc.Channel.
         """
         self.Status = channel.unary_unary(
-                '/meshkey.admin.v1.Admin/Status',
+                '/meshkey.admin.v1.Observer/Status',
                 request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.StatusRequest.SerializeToString,
                 response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.StatusResponse.FromString,
                 _registered_method=True)
-        self.Rotate = channel.unary_unary(
-                '/meshkey.admin.v1.Admin/Rotate',
-                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateRequest.SerializeToString,
-                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateResponse.FromString,
+        self.Health = channel.unary_unary(
+                '/meshkey.admin.v1.Observer/Health',
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthRequest.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthResponse.FromString,
                 _registered_method=True)
 
 
-class AdminServicer:
-    """Missing associated documentation comment in .proto file."""
+class ObserverServicer:
+    """Reads and changes nothing: also served alone, on the read-only socket.
+    """
 
     def Status(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -55,38 +57,37 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Rotate(self, request, context):
-        """Renews the identity now: a new key, a new certificate. Answers when the new
-        generation is published; with UNAVAILABLE and the reason when it failed, in
-        which case the identity in use stays.
+    def Health(self, request, context):
+        """For probes: what keeps this process from doing its work now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
 
-def add_AdminServicer_to_server(servicer, server):
+def add_ObserverServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
                     request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.StatusRequest.FromString,
                     response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.StatusResponse.SerializeToString,
             ),
-            'Rotate': grpc.unary_unary_rpc_method_handler(
-                    servicer.Rotate,
-                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateRequest.FromString,
-                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateResponse.SerializeToString,
+            'Health': grpc.unary_unary_rpc_method_handler(
+                    servicer.Health,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthRequest.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'meshkey.admin.v1.Admin', rpc_method_handlers)
+            'meshkey.admin.v1.Observer', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('meshkey.admin.v1.Admin', rpc_method_handlers)
+    server.add_registered_method_handlers('meshkey.admin.v1.Observer', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Admin:
-    """Missing associated documentation comment in .proto file."""
+class Observer:
+    """Reads and changes nothing: also served alone, on the read-only socket.
+    """
 
     @staticmethod
     def Status(request,
@@ -102,7 +103,7 @@ class Admin:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/meshkey.admin.v1.Admin/Status',
+            '/meshkey.admin.v1.Observer/Status',
             sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.StatusRequest.SerializeToString,
             sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.StatusResponse.FromString,
             options,
@@ -114,6 +115,81 @@ class Admin:
             timeout,
             metadata,
             _registered_method=True)
+
+    @staticmethod
+    def Health(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshkey.admin.v1.Observer/Health',
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthRequest.SerializeToString,
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class AdminStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Rotate = channel.unary_unary(
+                '/meshkey.admin.v1.Admin/Rotate',
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateRequest.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateResponse.FromString,
+                _registered_method=True)
+
+
+class AdminServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def Rotate(self, request, context):
+        """Renews the identity now: a new key, a new certificate. Answers when the new
+        generation is published; with UNAVAILABLE and the reason when it failed, in
+        which case the identity in use stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AdminServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Rotate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rotate,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateRequest.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'meshkey.admin.v1.Admin', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('meshkey.admin.v1.Admin', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Admin:
+    """Missing associated documentation comment in .proto file."""
 
     @staticmethod
     def Rotate(request,

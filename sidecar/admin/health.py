@@ -1,0 +1,28 @@
+"""What keeps a process from doing its work now."""
+
+from __future__ import annotations
+
+from sidecar.admin.observed import Observed
+from sidecar.core.rotation import Health
+from sidecar.identity.identity import Identity
+
+# An alarm is not yet a failure: a pod that is restarted for it loses what still works.
+_UNWELL = (Health.WAITING, Health.EXPIRED)
+
+
+def problems_of(seen: Observed) -> list[str]:
+    """One line each, for people; none if new handshakes can be signed."""
+    problems = [_problem(identity) for identity in seen.registry if identity.health in _UNWELL]
+    if seen.executor.hung:
+        problems.append(
+            f"token {seen.token.label!r}: its module has not returned from {seen.executor.hung} "
+            "calls in time"
+        )
+    return problems
+
+
+def _problem(identity: Identity) -> str:
+    what = "expired" if identity.health is Health.EXPIRED else "no certificate yet"
+    return f"identity {identity.name!r}: {what}" + (
+        f": {identity.last_error}" if identity.last_error else ""
+    )

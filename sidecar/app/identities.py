@@ -1,0 +1,124 @@
+"""Assembles one identity."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidecar.app.anchors import anchors_of
+from sidecar.app.clock import moment, wall
+from sidecar.app.parts import Parts
+from sidecar.ca.failover import Failover, GuardedAuthority
+from sidecar.config.identities import GatewaySettings, IdentitySettings
+from sidecar.config.settings import DEFAULT
+from sidecar.core.key_label import owner_of
+from sidecar.core.rotation import RotationPolicy
+from sidecar.identity.destruction import Destruction
+from sidecar.identity.enrolment import Enrolment, Wish
+from sidecar.identity.identity import Identity, Schedule
+from sidecar.identity.keyring import Keyring
+from sidecar.identity.keys import Destroys, GivenKey, KeySource, MadeKeys, Spared
+from sidecar.identity.memory import Memory, NoMemory
+from sidecar.identity.orphans import Orphans
+from sidecar.identity.publisher import Publisher
+from sidecar.identity.store import SnapshotStore
+from sidecar.token.base import KeyId
+
+_Settings = IdentitySettings | GatewaySettings
+
+
+class Assembly:
+    """One identity and who clears away what its earlier starts left."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: _Settings,
+        parts: Parts,
+        authorities: Mapping[str, GuardedAuthority],
+    ) -> None:
+        assert parts.settings.signer
+        self.name = name
+        self._settings = settings
+        self._parts = parts
+        self._owner = _owner(name, settings, parts.settings.signer.socket)
+        self._destruction = Destruction(parts.token, parts.executor)
+        self._authorities = [authorities[each] for each in settings.ca or authorities]
+
+    async def identity(self) -> Identity:
+        """The identity, which does nothing yet.
+
+        Raises:
+            MeshkeyError: the key that it is given is not there, or not allowed.
+        """
+        settings, parts = self._settings, self._parts
+        keys, destroys = await self._keys()
+        store = SnapshotStore()
+        return Identity(
+            name=self.name,
+            spiffe_id=settings.spiffe_id,
+            schedule=Schedule(
+                RotationPolicy(settings.renew_at, settings.renew_jitter), settings.root_settle
+            ),
+            anchors=anchors_of(settings, parts.settings.trust),
+            enrolment=Enrolment(
+                settings.spiffe_id,
+                Wish(settings.sides, settings.lifetime, settings.longest),
+                keys,
+                parts.token,
+                parts.executor,
+                Failover(self._authorities),
+            ),
+            publisher=Publisher(
+                self.name,
+                settings.spiffe_id,
+                settings.sides,
+                store,
+                Keyring(destroys, store, wall),
+            ),
+            memory=self._memory(),
+            clock=moment,
+        )
+
+    def orphans(self, identity: Identity) -> Orphans:
+        """Keys of earlier starts."""
+        return Orphans(
+            self._owner,
+            self._settings.orphan_grace,
+            self._parts.token,
+            self._parts.executor,
+            self._destruction,
+            identity.keyring.holds,
+        )
+
+    def _memory(self) -> Memory:
+        return NoMemory()
+
+    async def _keys(self) -> tuple[KeySource, Destroys]:
+        settings, parts = self._settings, self._parts
+        if settings.key_id is None:
+            made = MadeKeys(
+                settings.key_algorithm,
+                self._owner,
+                settings.spiffe_id,
+                parts.token,
+                parts.executor,
+                self._destruction,
+            )
+            return made, self._destruction
+        given = GivenKey(
+            KeyId(settings.key_id),
+            parts.token,
+            parts.executor,
+            allow_imported=settings.allow_imported,
+        )
+        # A key that is not there or not allowed is an error of the start, not of each renewal.
+        await given.obtain(1)
+        return given, Spared()
+
+
+def _owner(name: str, settings: _Settings, signer_socket: Path) -> str:
+    instance = settings.instance or f"{socket.gethostname()} {signer_socket}"
+    gateway = "" if name == DEFAULT else f" {name}"
+    return owner_of(f"{instance}{gateway}", str(settings.spiffe_id))

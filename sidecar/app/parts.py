@@ -1,0 +1,81 @@
+"""What every process of ours has: a token, sockets, and an end at which all is taken down."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc.aio
+import structlog
+
+from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
+from sidecar.admin.observed import Observed
+from sidecar.admin.service import AdminService, ObserverService
+from sidecar.app.token import open_token
+from sidecar.config.settings import Settings
+from sidecar.rpc.sockets import bind, unix_server
+from sidecar.token.executor import TokenExecutor
+
+log = structlog.get_logger(__name__)
+
+# How long running calls may take to end after a request to stop.
+_GRACE_S = 1.0
+
+
+class Parts:
+    """Opens the token and starts servers; the stack takes them down in reverse order."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self.stack = stack
+        self.token = open_token(settings.token)
+        stack.callback(self.token.close)
+        log.info("token opened", **self.token.report.summary())
+        threads = min(settings.token.threads, self.token.concurrency)
+        self.executor = TokenExecutor(threads, settings.token.backlog)
+        stack.callback(self.executor.close)
+
+    async def start(self, server: grpc.aio.Server, path: Path, mode: int) -> None:
+        """Serves on a Unix socket until the end."""
+        bind(server, path, mode)
+        await server.start()
+        self.stack.push_async_callback(server.stop, _GRACE_S)
+        log.info("serving", socket=str(path))
+
+    async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
+        """The same for callers, who share the socket's group."""
+        server = unix_server()
+        server.add_generic_rpc_handlers(handlers)
+        await self.start(server, path, 0o660)
+
+    async def start_admin(self, seen: Observed) -> None:
+        """Metrics, status and commands, where they are configured."""
+        self._start_metrics(seen)
+        if (admin := self.settings.admin) is None:
+            return
+        server = unix_server()
+        admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry), server)
+        await self.start(server, admin.socket, 0o600)
+        if admin.read_only:
+            server = unix_server()
+            admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
+            await self.start(server, admin.read_only, 0o660)
+
+    def _start_metrics(self, seen: Observed) -> None:
+        if (metrics := self.settings.metrics) is None:
+            return
+        from sidecar.admin.metrics import serve_metrics
+
+        if metrics.socket:
+            self.stack.callback(serve_metrics(metrics.socket, seen))
+        elif metrics.address:
+            place = (metrics.address.host, metrics.address.port)
+            self.stack.callback(serve_metrics(place, seen))
+        log.info("serving metrics", address=str(metrics.socket or metrics.address))
+
+    def in_background(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Cancels the task at the end."""
+        self.stack.callback(task.cancel)
+        return task

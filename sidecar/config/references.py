@@ -1,0 +1,76 @@
+"""What must hold between sections: names that are referred to exist, and exist once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from sidecar.config.identities import CertifiedSettings
+from sidecar.config.settings import DEFAULT, Settings, TrustSettings
+from sidecar.errors import ConfigurationError
+
+# A secret's name with this ending means the roots beside the certificate.
+CA_SUFFIX = "-cacert"
+
+
+def checked(settings: Settings) -> Settings:
+    """The same settings.
+
+    Raises:
+        ConfigurationError: two sections contradict each other, or one refers to nothing.
+    """
+    _once("ca.name", (authority.name for authority in settings.authorities))
+    _once("trust.trust_domain", (trust.trust_domain for trust in settings.trust))
+    for trust in settings.trust:
+        _check_source(trust)
+    for name in settings.gateways:
+        if name == DEFAULT or name.endswith(CA_SUFFIX):
+            raise ConfigurationError(f"[gateway.{name}]: that name is taken; choose another one")
+    for name, identity in settings.identities.items():
+        _check_identity("identity" if name == DEFAULT else f"gateway.{name}", identity, settings)
+    if settings.metrics and (settings.metrics.address is None) == (settings.metrics.socket is None):
+        raise ConfigurationError("[metrics]: exactly one of address and socket is needed")
+    return settings
+
+
+def _check_source(trust: TrustSettings) -> None:
+    sources = (trust.file, trust.spiffe_bundle, trust.cluster_trust_bundle)
+    if sum(source is not None for source in sources) != 1:
+        raise ConfigurationError(
+            f"[[trust]] of {trust.trust_domain}: exactly one of file, spiffe_bundle and "
+            "cluster_trust_bundle is needed"
+        )
+
+
+def _check_identity(section: str, identity: CertifiedSettings, settings: Settings) -> None:
+    known = [authority.name for authority in settings.authorities]
+    for name in identity.ca:
+        if name not in known:
+            raise ConfigurationError(f"{section}.ca: there is no [[ca]] with the name {name!r}")
+    _once(f"{section}.ca", identity.ca)
+    domain = identity.spiffe_id.trust_domain
+    has_entry = any(trust.trust_domain == domain for trust in settings.trust)
+    if identity.trust_bundle is None and not has_entry:
+        raise ConfigurationError(
+            f"{section}.trust_bundle is missing: PEM file with the roots of its trust domain; "
+            f"or a [[trust]] with trust_domain {domain!r}"
+        )
+    if identity.trust_bundle is not None and has_entry:
+        raise ConfigurationError(
+            f"{section}.trust_bundle and the [[trust]] of {domain} say the same thing: "
+            "leave one of them out"
+        )
+    if identity.renew_jitter >= identity.renew_at:
+        raise ConfigurationError(
+            f"{section}.renew_jitter must be less than {section}.renew_at ({identity.renew_at})"
+        )
+    if identity.renew_at + identity.renew_jitter >= 1:
+        raise ConfigurationError(
+            f"{section}: renew_at and renew_jitter reach the end of the certificate's life"
+        )
+
+
+def _once(what: str, names: Iterable[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise ConfigurationError(f"{what}: {name!r} is there {times} times")

@@ -1,0 +1,95 @@
+"""Makes the snapshots of one identity and grants their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from sidecar.core.certificate_verify import Side
+from sidecar.core.spiffe import SpiffeId
+from sidecar.core.trust import TrustBundle
+from sidecar.identity.enrolment import Enrolled
+from sidecar.identity.keyring import Keyring
+from sidecar.identity.snapshot import KeyGrant, Snapshot
+from sidecar.identity.store import SnapshotStore
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Numbers what is published. Use it from the event loop only."""
+
+    def __init__(
+        self,
+        name: str,
+        spiffe_id: SpiffeId,
+        sides: frozenset[Side],
+        store: SnapshotStore,
+        keyring: Keyring,
+    ) -> None:
+        self.store = store
+        self.keyring = keyring
+        self.sides = sides
+        # The generation that brought the newest roots.
+        self.roots_generation = 0
+        self._name = name
+        self._spiffe_id = spiffe_id
+
+    def publish(self, enrolled: Enrolled, bundles: Sequence[TrustBundle]) -> int:
+        """A new certificate; retires the key before it. Returns the generation."""
+        previous = self.store.current
+        snapshot = Snapshot(
+            generation=self.store.generation + 1,
+            spiffe_id=self._spiffe_id,
+            key_id=enrolled.key.id,
+            key_origin=enrolled.key.origin,
+            schemes=enrolled.schemes,
+            chain=enrolled.chain,
+            bundles=tuple(bundles),
+            authority=enrolled.authority,
+        )
+        self.keyring.admit(
+            KeyGrant(
+                key_id=snapshot.key_id,
+                sides=self.sides,
+                schemes=frozenset(snapshot.schemes),
+                not_after=snapshot.chain.not_after,
+            )
+        )
+        self.store.publish(snapshot)
+        log.info(
+            "certificate published",
+            identity=self._name,
+            spiffe_id=str(self._spiffe_id),
+            generation=snapshot.generation,
+            key_id=str(snapshot.key_id),
+            key_origin=snapshot.key_origin.value,
+            ca=snapshot.authority,
+            serial=snapshot.chain.serial,
+            not_after=snapshot.chain.not_after.isoformat(),
+        )
+        if previous and previous.key_id != snapshot.key_id:
+            self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
+        return snapshot.generation
+
+    def publish_roots(self, bundles: Sequence[TrustBundle]) -> None:
+        """Other roots beside the certificate in use, if they are others.
+
+        Not if the own trust domain, which is the first, has no valid root any more: then the
+        certificate ends with it, and peers are told nothing new.
+        """
+        current = self.store.current
+        if current is None or current.bundles == tuple(bundles) or not bundles[0].roots:
+            return
+        self.roots_generation = self.store.generation + 1
+        self.store.publish(
+            replace(current, generation=self.roots_generation, bundles=tuple(bundles))
+        )
+        log.info(
+            "roots published",
+            identity=self._name,
+            generation=self.roots_generation,
+            roots={bundle.trust_domain: len(bundle.roots) for bundle in bundles},
+        )
