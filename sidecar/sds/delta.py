@@ -25,7 +25,7 @@ class DeltaExchange:
         self._nonces = nonces
         self._node = ""
         self._is_first = True
-        self._unjudged: dict[str, list[tuple[Watched, str | None]]] = {}
+        self._unjudged: dict[str, list[tuple[Watched, str]]] = {}
         # Asked for, not ours, and not told yet.
         self._unknown: dict[str, None] = {}
 
@@ -63,10 +63,8 @@ class DeltaExchange:
             type_url=resources.SECRET,
             nonce=nonce,
         )
-        for watched in news:
-            watched.mark_sent()
         self._unknown.clear()
-        self._unjudged[nonce] = [(watched, watched.version) for watched in news]
+        self._unjudged[nonce] = [(watched, watched.mark_sent()) for watched in news]
         if len(self._unjudged) > _UNJUDGED:
             del self._unjudged[next(iter(self._unjudged))]
         return response
@@ -75,7 +73,8 @@ class DeltaExchange:
         """Asking again means that the client may have dropped what it had."""
         try:
             self._followed.add(name).forget_sent()
-        except UnknownSecret:
+        except UnknownSecret as error:
+            self._verdicts.refuse(error)
             if len(self._unknown) >= MAX_NAMES:
                 raise DiscoveryRefused("too many names that are not served here") from None
             self._unknown[name] = None

@@ -10,11 +10,10 @@ from pathlib import Path
 import structlog
 
 from sidecar.core.trust import TrustBundle
-from sidecar.errors import CertificateRefused, SecretNotReady
+from sidecar.errors import CertificateRefused, SecretNotReady, TrustUnavailable
+from sidecar.trust.whole_file import read_whole
 
 log = structlog.get_logger(__name__)
-
-_MAX_BYTES = 1024 * 1024
 
 
 class RootFiles:
@@ -28,10 +27,10 @@ class RootFiles:
         self._errors: dict[Path, str] = {}
 
     async def load(self, path: Path) -> TrustBundle:
-        """The certificates in the file; whatever else is in it is not looked at.
+        """The certificates in the file.
 
         Raises:
-            SecretNotReady: it cannot be read, or holds no certificates of CAs.
+            SecretNotReady: it cannot be read, or holds anything but certificates of CAs.
         """
         reading = self._reading.get(path)
         if reading is None or reading.done():
@@ -67,18 +66,6 @@ def _read(path: Path) -> TrustBundle | SecretNotReady:
     """Blocks. Returns what went wrong: there may be nobody left who would catch it."""
     try:
         # Nobody says whose roots these are; the name does not travel.
-        return TrustBundle.parse("", _content(path))
-    except OSError as error:
-        return SecretNotReady(f"file {path}: {error.strerror or 'cannot be read'}")
-    except CertificateRefused as error:
+        return TrustBundle.parse("", read_whole(path))
+    except (TrustUnavailable, CertificateRefused) as error:
         return SecretNotReady(f"file {path}: {error}")
-
-
-def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise CertificateRefused("there is no such file")
-    with path.open("rb") as file:
-        pem = file.read(_MAX_BYTES + 1)
-    if len(pem) > _MAX_BYTES:
-        raise CertificateRefused(f"it has more than {_MAX_BYTES} bytes")
-    return pem

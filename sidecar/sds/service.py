@@ -106,6 +106,7 @@ class SdsService:
             await context.send_initial_metadata(())
             await stream.run(requests, context.write)
         except MeshkeyError as error:
+            self._verdicts.refuse(error)
             await context.abort(status_of(error), str(error))
         finally:
             self._counts.streams -= 1

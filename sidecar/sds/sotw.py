@@ -26,7 +26,7 @@ class SotwExchange:
         self._node = ""
         self._nonce = ""
         # Of the last response, until the client has said something of it.
-        self._unjudged: list[tuple[Watched, str | None]] = []
+        self._unjudged: list[tuple[Watched, str]] = []
 
     def receive(self, request: pb.DiscoveryRequest) -> None:
         """Takes up what the client asks for, and what it says of the last response.
@@ -60,9 +60,8 @@ class SotwExchange:
         for watched in there:
             if not watched.secret:
                 self._followed.source.refuse(watched.name)
-            watched.mark_sent()
         self._nonce = next(self._nonces)
-        self._unjudged = [(watched, watched.version) for watched in there]
+        self._unjudged = [(watched, watched.mark_sent()) for watched in there]
         return pb.DiscoveryResponse(
             version_info=resources.version(watched.secret for watched in there),
             resources=[resources.as_any(watched.secret) for watched in there],

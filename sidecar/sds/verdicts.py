@@ -1,4 +1,4 @@
-"""What clients say of the secrets that they are sent."""
+"""What clients say of the secrets that they are sent, and what they ask for in vain."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from sidecar._proto.third_party import envoy_sds_pb2 as pb
+from sidecar.errors import MeshkeyError
 from sidecar.rpc.quiet import Quiet
-from sidecar.sds.watched import Watched
+from sidecar.sds.watched import ABSENT, Watched
 from sidecar.telemetry import SdsCounts
 
 log = structlog.get_logger(__name__)
@@ -19,7 +20,7 @@ _MAX_NODE = 100
 
 
 class Verdicts:
-    """Counts acknowledgements, and logs refusals, for all streams together."""
+    """Counts acknowledgements, and logs refusals on either side, for all streams together."""
 
     def __init__(self, counts: SdsCounts, clock: Callable[[], float] = time.monotonic) -> None:
         self._counts = counts
@@ -28,7 +29,7 @@ class Verdicts:
     def judge(
         self,
         request: pb.DiscoveryRequest | pb.DeltaDiscoveryRequest,
-        response: Sequence[tuple[Watched, str | None]],
+        response: Sequence[tuple[Watched, str]],
         node: str,
     ) -> None:
         """`request` speaks of a response with these secrets in these versions."""
@@ -42,11 +43,16 @@ class Verdicts:
             watched.judge(version, error)
         if error:
             # Names that were answered are few: each stands for something that is configured.
-            # Without a name: a response that only told of names that nothing stands for.
-            for name, version in [(w.name, v) for w, v in response] or [("", None)]:
+            # Others come from outside, and are not remembered.
+            for name, version in [(w.name, v) for w, v in response if v] or [("", ABSENT)]:
                 self._report(name, version, error, node)
 
-    def _report(self, name: str, version: str | None, error: str, node: str) -> None:
+    def refuse(self, error: MeshkeyError) -> None:
+        """Logs what a client asked for in vain."""
+        if (suppressed := self._quiet.suppressed(type(error))) is not None:
+            log.warning("secret not served", error=str(error), suppressed=suppressed)
+
+    def _report(self, name: str, version: str, error: str, node: str) -> None:
         if (suppressed := self._quiet.suppressed(name)) is not None:
             log.error(
                 "secret refused by subscriber",

@@ -50,11 +50,14 @@ class Watched:
             # Nothing to send: what was said of this content holds for the new generation too.
             self.answer(generation, self._error)
 
-    def mark_sent(self) -> None:
+    def mark_sent(self) -> str:
+        """What there is now is sent; returns its version."""
+        assert self.version is not None
         self._sent = self.version
         self._sent_generation = self._generation
+        return self.version
 
-    def judge(self, judged: str | None, error: str) -> None:
+    def judge(self, judged: str, error: str) -> None:
         """The client has taken the version that it was sent, or refused it with `error`.
 
         A word about an older version is ignored: the one about the newest is still to come.

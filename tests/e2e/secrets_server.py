@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,6 +93,10 @@ class SecretsServer:
     def renew(self) -> None:
         """A new key and certificate, and the roots as they are in the file."""
         self._call(self.identity.renew())
+
+    def begin_renewal(self) -> Future[int]:
+        """`renew`, which goes on by itself."""
+        return asyncio.run_coroutine_threadsafe(self.identity.renew(), self._loop)
 
     def federate(self, trust_domain: str, roots: bytes) -> None:
         """ "default" trusts another trust domain too."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -18,6 +20,7 @@ from tests.e2e.load import Load
 from tests.e2e.peers import call, client_context
 from tests.e2e.secrets_server import SecretsServer
 from tests.fixtures.enrolment import TRUST_DOMAIN
+from tests.fixtures.waiting import BOUND_S
 
 CLIENT = f"spiffe://{TRUST_DOMAIN}/ns/test/sa/client"
 ROTATIONS = 4
@@ -135,6 +138,34 @@ def test_roots_rotate_under_load_and_no_request_is_lost(
     assert status(port, first_peer) == 0
     assert status(port, current.certify(CLIENT)) == 200
     assert status(port, current.certify(f"spiffe://{TRUST_DOMAIN}/ns/test/sa/other")) == 0
+
+
+@pytest.mark.parametrize("api", BOTH)
+def test_there_is_no_leaf_under_a_new_root_before_envoy_has_the_root(
+    lab: Lab, forges: Callable[[], Forge], stack: ExitStack, api: str
+) -> None:
+    server = secrets_server(lab, stack)
+    old, new = forges(), forges()
+    trust(server, old)
+    server.renew()
+    server.start()
+    own = old.certify(CLIENT)
+    envoy = stack.enter_context(
+        lab.envoy(bootstrap("sds"), values(server, own, API=api, ROOTS="ROOTCA"))
+    )
+    wait_for(lambda: server.counts.acks == 1, "the roots")
+    os.kill(envoy.pid, signal.SIGSTOP)
+    trust(server, old, new)
+    renewal = server.begin_renewal()
+    # The same work, five times over, for an identity that nobody follows.
+    for _ in range(5):
+        server.renew_gateway()
+    assert not renewal.done()
+    assert server.identity.store.generation == 2
+    os.kill(envoy.pid, signal.SIGCONT)
+    assert renewal.result(BOUND_S) == 3
+    assert server.counts.acks == 2
+    assert status(envoy.port("mtls"), new.certify(CLIENT)) == 200
 
 
 @pytest.mark.parametrize("api", BOTH)

@@ -164,10 +164,27 @@ async def test_refusals_do_not_flood_the_log(sds: Sds, client: Sotw) -> None:
     assert sds.counts.nacks == 6
 
 
-async def test_who_refuses_that_a_name_is_unknown_is_logged_too(sds: Sds) -> None:
+@pytest.mark.parametrize("name", ["nonsense", "spiffe://nowhere"])
+async def test_who_refuses_that_a_name_is_unknown_is_logged_too(sds: Sds, name: str) -> None:
+    await sds.identity.renew()
     client = sds.delta()
-    sent = await client.say("nonsense")
+    sent = await client.say(name)
     assert sent
     with capture_logs() as logged:
         await client.say(nonce=sent.nonce, error="no")
+    # Without the name, which is anybody's.
     assert [(entry["secret"], entry["error"]) for entry in logged] == [("", "no")]
+    assert sds.counts.nacks == 1
+    client.leave()
+
+
+async def test_who_asks_in_vain_is_logged_now_and_then(sds: Sds) -> None:
+    client = sds.delta()
+    with capture_logs() as logged:
+        await client.say("nonsense", "sds://nobody")
+        sds.now += 1
+        await client.say("kubernetes://edge")
+    assert [entry["event"] for entry in logged] == ["secret not served"] * 2
+    assert logged[0]["error"].startswith("no secret 'nonsense'; ask for")
+    assert logged[1]["suppressed"] == 1
+    client.leave()

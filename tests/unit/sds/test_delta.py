@@ -183,6 +183,12 @@ async def test_who_asks_for_too_much_is_refused(sds: Sds, client: Delta) -> None
         await client.say("spiffe://mesh64")
 
 
+async def test_unknown_names_do_not_pile_up_for_who_does_not_read(client: Delta) -> None:
+    client.send(*(f"nonsense {number}" for number in range(64)))
+    with pytest.raises(DiscoveryRefused, match="too many names that are not served here"):
+        client.send("nonsense 64")
+
+
 async def test_another_type_is_refused(client: Delta) -> None:
     with pytest.raises(DiscoveryRefused, match="Listener' is not served here"):
         await client.say("ROOTCA", type_url="type.googleapis.com/envoy.config.Listener")

@@ -52,20 +52,27 @@ async def test_a_file_is_a_trusted_ca_and_is_looked_at_again(
     call.cancel()
 
 
-async def test_of_a_file_only_the_certificates_are_sent(sds: Sds) -> None:
+async def test_nothing_of_a_file_with_a_private_key_is_sent(sds: Sds) -> None:
     root = certificates.root()
     key = certificates.new_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    sds.file.write_bytes(b"# comment\n" + key + root.pem)
+    sds.file.write_bytes(root.pem + key)
+    with pytest.raises(SecretNotReady, match="a private key lies in the trust bundle"):
+        await sds.source.now(f"file-root:{sds.file}")
+
+
+async def test_text_around_the_certificates_is_not_sent(sds: Sds) -> None:
+    root = certificates.root()
+    sds.file.write_bytes(b"# the mesh's\n" + root.pem)
     assert await sds.source.now(f"file-root:{sds.file}") == secret(sds, root)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "there is no such file"),
+        (None, "No such file or directory"),
         (b"", "no readable PEM certificate"),
         (b"\xff" * 100, "no readable PEM certificate"),
-        (b"\n" * (1024 * 1024 + 1), "more than 1048576 bytes"),
+        (b"\n" * (1024 * 1024 + 1), "larger than 1048576 bytes"),
     ],
 )
 async def test_a_file_that_is_no_bundle_is_not_ready(
@@ -79,7 +86,7 @@ async def test_a_file_that_is_no_bundle_is_not_ready(
 
 async def test_what_is_no_file_is_not_opened(sds: Sds) -> None:
     os.mkfifo(sds.file)
-    with pytest.raises(SecretNotReady, match="there is no such file"):
+    with pytest.raises(SecretNotReady, match="no regular file"):
         await sds.source.now(f"file-root:{sds.file}")
 
 
@@ -110,7 +117,8 @@ async def test_who_asks_for_a_file_that_is_not_there_is_answered_when_it_is(sds:
         replace_file(sds.file, root.pem)
         (watched,) = client._followed
         await soon(lambda: watched.is_news)
-    assert [entry["error"] for entry in logged] == [f"file {sds.file}: there is no such file"]
+    (entry,) = logged
+    assert "No such file or directory" in entry["error"]
     client.leave()
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+import structlog
 from google.protobuf.any_pb2 import Any
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from sidecar._proto.third_party import envoy_sds_pb2 as pb
 from sidecar.core.trust import TrustBundle
@@ -26,6 +28,11 @@ from tests.unit.sds.conftest import Sds, new_bundle
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.fixture(autouse=True)
+def _default_logging() -> None:
+    structlog.reset_defaults()
 
 
 async def fetch(channel: grpc.aio.Channel, wire: bytes) -> bytes:
@@ -153,8 +160,12 @@ async def test_a_stream_that_is_ended_leaves_the_others_alone(
     await other.ask("ROOTCA")
     await other.answer()
     call = SecretsCall(channel)
-    await call.write(request_ if isinstance(request_, bytes) else request_.SerializeToString())
-    ended, details = await call.end()
+    with capture_logs() as logged:
+        await call.write(request_ if isinstance(request_, bytes) else request_.SerializeToString())
+        ended, details = await call.end()
+    assert [(entry["event"], entry["error"]) for entry in logged] == [
+        ("secret not served", details)
+    ]
     assert ended is code
     assert re.search(reason, details)
     await soon(lambda: sds.counts.streams == 1)
@@ -193,6 +204,15 @@ async def test_a_client_that_is_gone_is_no_subscriber_any_more(
     call.cancel()
     await soon(lambda: not sds.identity.store.subscriptions)
     assert sds.counts.streams == 0
+
+
+async def test_a_stream_is_accepted_before_there_is_anything_to_send(
+    sds: Sds, channel: grpc.aio.Channel
+) -> None:
+    call = SecretsCall(channel)
+    await call.accepted()
+    assert sds.counts.streams == 1
+    call.cancel()
 
 
 async def test_many_streams_are_served_at_once(sds: Sds, channel: grpc.aio.Channel) -> None:

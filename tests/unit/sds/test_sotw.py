@@ -50,6 +50,22 @@ async def test_the_first_request_is_answered_whatever_the_client_has(
     assert secrets_of(sent) == ["ROOTCA"]
 
 
+async def test_other_trust_domains_are_in_the_spiffe_validator_alone(
+    sds: Sds, client: Sotw
+) -> None:
+    (ours,) = sds.snapshot.bundles
+    other = new_bundle("other.mesh")
+    sds.publish(ours, other)
+    sent = await client.say("ROOTCA", "ALL", "spiffe://test.mesh", "spiffe://other.mesh")
+    assert sent
+    assert [secret.value for secret in sent.resources] == [
+        resources.trusted_ca("ROOTCA", ours),
+        resources.spiffe_validator("ALL", [ours, other]),
+        resources.trusted_ca("spiffe://test.mesh", ours),
+        resources.trusted_ca("spiffe://other.mesh", other),
+    ]
+
+
 async def test_what_is_acknowledged_is_not_sent_again(sds: Sds, client: Sotw) -> None:
     await taken(client, "ROOTCA")
     sds.publish()
@@ -201,6 +217,17 @@ async def test_a_trust_domain_that_is_not_trusted_any_more_is_an_error(
     sds.publish(*ours)
     with pytest.raises(UnknownSecret, match=r"spiffe://other\.mesh"):
         await client.wait()
+
+
+async def test_a_bug_of_ours_ends_the_stream_instead_of_leaving_it_silent(
+    sds: Sds, client: Sotw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_name: str, _bundle: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(resources, "trusted_ca", broken)
+    with pytest.raises(ZeroDivisionError):
+        await client.say("ROOTCA")
 
 
 async def test_another_type_is_refused(client: Sotw) -> None:
