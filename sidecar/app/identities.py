@@ -19,9 +19,10 @@ from sidecar.identity.enrolment import Enrolment, Wish
 from sidecar.identity.identity import Identity, Schedule
 from sidecar.identity.keyring import Keyring
 from sidecar.identity.keys import Destroys, GivenKey, KeySource, MadeKeys, Spared
-from sidecar.identity.memory import Memory, NoMemory
+from sidecar.identity.memory import Memory, NoMemory, SavedMemory
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.publisher import Publisher
+from sidecar.identity.saved import SavedCertificates
 from sidecar.identity.store import SnapshotStore
 from sidecar.token.base import KeyId
 
@@ -55,6 +56,7 @@ class Assembly:
         settings, parts = self._settings, self._parts
         keys, destroys = await self._keys()
         store = SnapshotStore()
+        wish = Wish(settings.sides, settings.lifetime, settings.longest)
         return Identity(
             name=self.name,
             spiffe_id=settings.spiffe_id,
@@ -64,7 +66,7 @@ class Assembly:
             anchors=anchors_of(settings, parts.settings.trust),
             enrolment=Enrolment(
                 settings.spiffe_id,
-                Wish(settings.sides, settings.lifetime, settings.longest),
+                wish,
                 keys,
                 parts.token,
                 parts.executor,
@@ -77,7 +79,7 @@ class Assembly:
                 store,
                 Keyring(destroys, store, wall),
             ),
-            memory=self._memory(),
+            memory=self._memory(wish, keys),
             clock=moment,
         )
 
@@ -92,8 +94,19 @@ class Assembly:
             identity.keyring.holds,
         )
 
-    def _memory(self) -> Memory:
-        return NoMemory()
+    def _memory(self, wish: Wish, keys: KeySource) -> Memory:
+        settings, parts = self._settings, self._parts
+        if settings.state is None:
+            return NoMemory()
+        return SavedMemory(
+            self.name,
+            settings.spiffe_id,
+            wish,
+            keys,
+            SavedCertificates(settings.state),
+            parts.token,
+            parts.executor,
+        )
 
     async def _keys(self) -> tuple[KeySource, Destroys]:
         settings, parts = self._settings, self._parts

@@ -20,6 +20,9 @@ from sidecar.identity.keys import KeySource
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
 
+# A certificate with less left is not worth a key, unless so little was wished for.
+_LEAST_LEFT = timedelta(minutes=1)
+
 
 @dataclass(frozen=True)
 class Enrolled:
@@ -99,6 +102,7 @@ class Enrolment:
                 roots=bundle.roots,
                 now=now(),
                 sides=self._wish.sides,
+                least_left=min(_LEAST_LEFT, self._wish.lifetime / 2),
                 longest=self._wish.longest,
             )
 

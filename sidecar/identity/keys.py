@@ -33,6 +33,10 @@ class KeySource(Protocol):
         """Takes back a key that got no certificate."""
         ...
 
+    def may_reuse(self, key: TokenKey) -> bool:
+        """Whether an earlier start obtained `key` here, so that it may be taken up again."""
+        ...
+
 
 class MadeKeys:
     """Makes a new key for each certificate, whose label says whose it is."""
@@ -73,6 +77,11 @@ class MadeKeys:
     async def discard(self, key: TokenKey) -> None:
         await self._destruction.destroy(key.id)
 
+    def may_reuse(self, key: TokenKey) -> bool:
+        """One born in the token, with our mark."""
+        label = KeyLabel.parse(key.label)
+        return key.origin is Origin.BORN and label is not None and label.owner == self._owner
+
 
 class GivenKey:
     """One key that somebody put on the token: for every certificate, and never destroyed."""
@@ -94,6 +103,21 @@ class GivenKey:
             ConfigurationError: it was imported, and that is not allowed.
         """
         key = await self._executor.run(self._find)
+        self._require_allowed(key)
+        return key
+
+    async def discard(self, key: TokenKey) -> None:
+        """It was there before, and stays."""
+
+    def may_reuse(self, key: TokenKey) -> bool:
+        """That very key, if it is allowed."""
+        try:
+            self._require_allowed(key)
+        except (KeyUnsuitable, ConfigurationError):
+            return False
+        return key.id == self._key_id
+
+    def _require_allowed(self, key: TokenKey) -> None:
         if key.origin is Origin.EXPOSED:
             raise KeyUnsuitable(
                 f"key {key.id} (identity.key_id) could leave token {self._token.label!r}, so no "
@@ -104,10 +128,6 @@ class GivenKey:
                 f"key {key.id} (identity.key_id) was imported, so its value was outside token "
                 f"{self._token.label!r}; if that is as it must be, set identity.allow_imported"
             )
-        return key
-
-    async def discard(self, key: TokenKey) -> None:
-        """It was there before, and stays."""
 
     def _find(self) -> TokenKey:
         for key in self._token.keys():  # noqa: SIM118  # no dictionary

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+import structlog
+
+from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
-from sidecar.identity.enrolment import Enrolled
+from sidecar.errors import MeshkeyError
+from sidecar.identity.enrolment import Enrolled, Wish
+from sidecar.identity.keys import KeySource
+from sidecar.identity.saved import SavedCertificates, SavedIdentity
+from sidecar.identity.take_up import take_up
+from sidecar.token.base import Token, TokenKey
+from sidecar.token.executor import TokenExecutor
+
+log = structlog.get_logger(__name__)
+
+# Instead of the name of a CA: which one it was is not saved.
+TAKEN_UP = "taken-up"
 
 
 @dataclass(frozen=True)
@@ -46,3 +62,67 @@ class NoMemory:
 
     async def keep(self, enrolled: Enrolled, obtained: datetime) -> None:
         """Forgets it."""
+
+
+class SavedMemory:
+    """A file of `SavedCertificates`: what comes from it is checked like a CA's answer."""
+
+    lasts = True
+
+    def __init__(
+        self,
+        name: str,
+        spiffe_id: SpiffeId,
+        wish: Wish,
+        keys: KeySource,
+        saved: SavedCertificates,
+        token: Token,
+        executor: TokenExecutor,
+    ) -> None:
+        self._name = name
+        self._spiffe_id = spiffe_id
+        self._wish = wish
+        self._keys = keys
+        self._saved = saved
+        self._token = token
+        self._executor = executor
+
+    async def recall(self, bundle: TrustBundle, now: datetime) -> Kept | None:
+        """Looks at the file, then for its key on the token."""
+        try:
+            saved = await asyncio.to_thread(self._saved.load, self._name)
+            return await self._checked(saved, bundle, now) if saved else None
+        except MeshkeyError as error:
+            log.warning("no certificate taken up", identity=self._name, error=str(error))
+            return None
+
+    async def keep(self, enrolled: Enrolled, obtained: datetime) -> None:
+        """Durable when it returns."""
+        saved = SavedIdentity(enrolled.key.id, enrolled.chain.certificates, obtained)
+        try:
+            await asyncio.to_thread(self._saved.save, self._name, saved)
+        except OSError as error:
+            log.error("certificate not saved", identity=self._name, error=error.strerror)
+
+    async def _checked(
+        self, saved: SavedIdentity, bundle: TrustBundle, now: datetime
+    ) -> Kept | None:
+        taken = take_up(
+            self._name,
+            saved,
+            keys=[key for key in await self._held() if self._keys.may_reuse(key)],
+            spiffe_id=self._spiffe_id,
+            sides=self._wish.sides,
+            bundle=bundle,
+            longest=self._wish.longest,
+            now=now,
+        )
+        if taken is None:
+            return None
+        # It signs here and now, or it is of no use.
+        schemes = await self._executor.run(lambda: tuple(self._token.schemes(taken.key)))
+        log.info("certificate taken up", identity=self._name, key_id=str(taken.key.id))
+        return Kept(Enrolled(taken.key, schemes, taken.chain, TAKEN_UP), taken.obtained)
+
+    async def _held(self) -> Sequence[TokenKey]:
+        return await self._executor.run(lambda: list(self._token.keys()))

@@ -14,7 +14,7 @@ from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused
 from sidecar.identity.saved import SavedIdentity
-from sidecar.token.base import Origin, TokenKey
+from sidecar.token.base import TokenKey
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,6 @@ def take_up(
     saved: SavedIdentity,
     *,
     keys: Sequence[TokenKey],
-    allow_imported: bool = False,
     spiffe_id: SpiffeId,
     sides: frozenset[Side],
     bundle: TrustBundle,
@@ -44,13 +43,13 @@ def take_up(
 ) -> TakenUp | None:
     """What was saved for identity `name`, checked as a CA's answer is; no I/O.
 
-    `keys` are those that the token holds now, `bundle` the configured roots of the identity's
-    trust domain. `None`, with the reason in the log, if any check fails: then a new
+    `keys` are those on the token that the identity may use, `bundle` the configured roots of
+    its trust domain. `None`, with the reason in the log, if any check fails: then a new
     certificate is needed. An expired one is such a case; one that is past half of its
     lifetime is not, it is due.
     """
     try:
-        key = _key(saved, keys, allow_imported=allow_imported)
+        key = _key(saved, keys)
         chain = verified_chain(
             saved.chain,
             public_key=key.public_key,
@@ -73,15 +72,13 @@ def take_up(
     return TakenUp(key, chain, bundle, obtained)
 
 
-def _key(saved: SavedIdentity, keys: Sequence[TokenKey], *, allow_imported: bool) -> TokenKey:
+def _key(saved: SavedIdentity, keys: Sequence[TokenKey]) -> TokenKey:
     found = [key for key in keys if key.id == saved.key_id]
     if not found:
-        raise CertificateRefused("the token does not hold its key any more")
+        raise CertificateRefused(
+            "the token does not hold its key any more, or holds it as no key of ours"
+        )
     if len(found) > 1:
         raise CertificateRefused(f"the token holds {len(found)} keys under its key's identifier")
     (key,) = found
-    if key.origin is Origin.EXPOSED:
-        raise CertificateRefused("its key could leave the token")
-    if key.origin is Origin.IMPORTED and not allow_imported:
-        raise CertificateRefused("its key was imported, and identity.allow_imported is not set")
     return key

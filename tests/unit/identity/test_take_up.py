@@ -10,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.core.certificate_verify import Side
-from sidecar.core.renewal import renewal_due
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
 from sidecar.identity.saved import SavedIdentity
@@ -58,7 +57,10 @@ def test_past_half_of_its_lifetime_it_is_taken_up_and_due() -> None:
     now = START + timedelta(minutes=15)
     taken = _take_up(now=now)
     assert taken is not None
-    assert renewal_due(taken.obtained, taken.chain.not_after) < now
+    assert (taken.obtained, taken.chain.not_after) == (
+        SAVED.obtained,
+        START + timedelta(minutes=20),
+    )
 
 
 _GATEWAY = SavedIdentity(
@@ -75,13 +77,6 @@ _GATEWAY = SavedIdentity(
         (SAVED, {"keys": [OTHER_KEY]}, "the token does not hold its key any more"),
         (SAVED, {"keys": [KEY, KEY]}, "the token holds 2 keys under its key's identifier"),
         (SAVED, {"keys": [replace(OTHER_KEY, id=KEY.id)]}, "for another key"),
-        (SAVED, {"keys": [replace(KEY, origin=Origin.IMPORTED)]}, "its key was imported"),
-        (SAVED, {"keys": [replace(KEY, origin=Origin.EXPOSED)]}, "could leave the token"),
-        (
-            SAVED,
-            {"keys": [replace(KEY, origin=Origin.EXPOSED)], "allow_imported": True},
-            "could leave the token",
-        ),
         (SAVED, {"spiffe_id": replace(ID, path="/ns/demo/sa/api")}, "expected exactly spiffe://"),
         (SAVED, {"now": START + timedelta(minutes=20)}, "the certificate expired"),
         (SAVED, {"now": START - timedelta(minutes=3)}, "the certificate is valid from"),
@@ -106,13 +101,6 @@ def test_what_does_not_hold_any_more_is_not_used_and_the_reason_logged(
     assert line["event"] == "saved certificate not used"
     assert line["identity"] == "web"
     assert reason in line["reason"]
-
-
-def test_an_imported_key_is_used_where_that_is_allowed() -> None:
-    imported = replace(KEY, origin=Origin.IMPORTED)
-    taken = _take_up(keys=[imported], allow_imported=True)
-    assert taken is not None
-    assert taken.key == imported
 
 
 def test_a_certificate_for_the_one_side_that_is_used_is_taken_up() -> None:
