@@ -99,13 +99,7 @@ def _check_name(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
 
 
 def _check_usage(leaf: x509.Certificate) -> None:
-    usage = _extension(leaf, x509.KeyUsage)
-    if usage is None or not usage.digital_signature:
-        raise CertificateRefused("the certificate's key usage lacks digitalSignature")
-    if usage.key_cert_sign or usage.crl_sign:
-        raise CertificateRefused(
-            "the certificate may sign certificates or CRLs; a workload's may not"
-        )
+    _check_key_usage(_extension(leaf, x509.KeyUsage))
     constraints = _extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise CertificateRefused("the certificate is a CA certificate; a workload's is not")
@@ -113,6 +107,20 @@ def _check_usage(leaf: x509.Certificate) -> None:
     needed = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
     if purposes is not None and not needed <= set(purposes):
         raise CertificateRefused("the certificate's extended key usage lacks server or client auth")
+
+
+def _check_key_usage(usage: x509.KeyUsage | None) -> None:
+    # X509-SVID section 4.3 wants the extension, but cert-manager issues without it what
+    # istio-csr asks for (extended usages only). TLS peers take that for "any usage", as
+    # RFC 5280 section 4.2.1.3 says; the leaf is still no CA, by its basic constraints.
+    if usage is None:
+        return
+    if not usage.digital_signature:
+        raise CertificateRefused("the certificate's key usage lacks digitalSignature")
+    if usage.key_cert_sign or usage.crl_sign:
+        raise CertificateRefused(
+            "the certificate may sign certificates or CRLs; a workload's may not"
+        )
 
 
 def _extension(leaf: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
