@@ -16,10 +16,14 @@ from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import AuthorityError, AuthorityUnavailable, Retryable
 from tests.contract.authorities.base import ID, KEY, LIFETIME, Authority, Kind, now
 from tests.contract.authorities.fake import FAKE
+from tests.contract.authorities.file import FILE
+from tests.contract.authorities.kubernetes import KUBERNETES
 from tests.contract.authorities.local import LOCAL
 
 KINDS: dict[str, Kind] = {
     "fake": FAKE,
+    "file": FILE,
+    "kubernetes": KUBERNETES,
     "local": LOCAL,
 }
 
