@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from sidecar._proto.third_party import istio_ca_pb2
 from sidecar.ca.istio_answer import certificates_in
 from sidecar.ca.istio_connection import MAX_ANSWER, IstioConnection
 from sidecar.ca.istio_credentials import call_headers, read_token
+from sidecar.ca.pem import request_pem
 from sidecar.ca.retries import Pacing, retried
 from sidecar.errors import AuthorityError, AuthorityUnavailable
 
@@ -100,7 +100,7 @@ class IstioAuthority:
 
     def _request(self, csr: bytes, lifetime: timedelta) -> istio_ca_pb2.CertificateRequest:
         request = istio_ca_pb2.CertificateRequest(
-            csr=_pem(csr),
+            csr=request_pem(csr).decode("ascii"),
             # Zero would ask for the CA's default, which is longer than what was wished.
             validity_duration=max(1, int(lifetime.total_seconds())),
         )
@@ -129,13 +129,6 @@ class IstioAuthority:
             return AuthorityError(f"{self._name}: its answer is larger than {MAX_ANSWER} bytes")
         kind = AuthorityUnavailable if code in _RETRYABLE else AuthorityError
         return kind(f"{self._name}: {code.name}: {detail}{_way_out(code, detail)}")
-
-
-def _pem(csr: bytes) -> str:
-    text = binascii.b2a_base64(csr, newline=False).decode("ascii")
-    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-    armour = "CERTIFICATE REQUEST-----"
-    return "\n".join([f"-----BEGIN {armour}", *lines, f"-----END {armour}", ""])
 
 
 def _printable(detail: str | None, *, hidden: str) -> str:

@@ -1,10 +1,16 @@
-"""Certificates in PEM, all or nothing."""
+"""Requests and chains as people and other programs exchange them: PEM."""
 
 from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Sequence
 
 from cryptography import x509
 
 from sidecar.core.unreadable import UNREADABLE
+
+MAX_CHAIN = 1 << 20
 
 
 def certificates(pem: bytes) -> list[x509.Certificate]:
@@ -21,3 +27,21 @@ def certificates(pem: bytes) -> list[x509.Certificate]:
     if len(found) != pem.count(b"-----BEGIN "):
         raise ValueError("something else than certificates")
     return found
+
+
+def parse_chain(pem: bytes) -> Sequence[x509.Certificate]:
+    """The certificates in `pem`; empty if it is no chain, or not all of it is there."""
+    try:
+        return certificates(pem)
+    except ValueError:
+        return []
+
+
+def request_pem(csr: bytes) -> bytes:
+    """A DER request in PEM (RFC 7468 section 7), whatever it holds."""
+    body = "\n".join(textwrap.wrap(base64.b64encode(csr).decode("ascii"), 64))
+    return (
+        f"-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n".encode(
+            "ascii"
+        )
+    )

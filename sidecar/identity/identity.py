@@ -99,7 +99,11 @@ class Identity:
             MeshkeyError: what went wrong; the identity in use stays.
         """
         async with self._renewing:
-            return await self._renew()
+            try:
+                return await self._renew()
+            except Exception as error:
+                self._remember(error)
+                raise
 
     def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:
         """The token has no such key any more, or another one: says so once and wakes `run`."""
@@ -150,6 +154,7 @@ class Identity:
                     if not self._rotation.wait(self._clock()):
                         await self._renew_or_take_up()
             except Exception as error:  # not even a bug takes a valid pair away
+                self._remember(error)
                 self._rotation = self._rotation.failed(self._clock(), _chance())
                 log.error(
                     "renewal failed",
@@ -186,16 +191,12 @@ class Identity:
         return kept is not None and bool(self._rotation.wait(self._clock()))
 
     async def _renew(self) -> int:
-        try:
-            await self._refresh_roots(force=True)
-            self.begun.set()
-            await self._roots_acknowledged()
-            enrolled = await self._enrolment.run(
-                lambda: self._clock().wall, self.store.generation + 1, self.anchors.own
-            )
-        except Exception as error:
-            self.last_error = str(error) or type(error).__name__
-            raise
+        await self._refresh_roots(force=True)
+        self.begun.set()
+        await self._roots_acknowledged()
+        enrolled = await self._enrolment.run(
+            lambda: self._clock().wall, self.store.generation + 1, self.anchors.own
+        )
         self.last_error = ""
         obtained = self._clock().wall
         generation = self._publish(enrolled, obtained)
@@ -232,6 +233,9 @@ class Identity:
         self._lost.discard(enrolled.key.id)
         self.keyring.trust(enrolled.key.id)
         return generation
+
+    def _remember(self, error: Exception) -> None:
+        self.last_error = str(error) or type(error).__name__
 
     def _alarm(self) -> None:
         health, before = self.health, self._health

@@ -215,7 +215,7 @@ def test_a_ca_that_comes_late_is_found(mesh: Mesh) -> None:
     eventually(lambda: identity_status(sidecar).last_error, "the first failure")
     assert "No such file" in identity_status(sidecar).last_error
     mesh.root_file.write_text("no root yet")
-    eventually(lambda: "no PEM certificate" in identity_status(sidecar).last_error)
+    eventually(lambda: "no readable PEM" in identity_status(sidecar).last_error)
     mesh.root_file.unlink()
     mesh.start_issuer()
     identity = wait_for_generation(sidecar, 1)

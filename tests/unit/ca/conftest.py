@@ -1,9 +1,9 @@
-"""A CA of Istio's kind, what a pod has of it, and clients of it."""
+"""A CA of Istio's kind, what a pod has of it, and clients of it; a cluster."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +13,10 @@ import pytest
 
 from sidecar.ca.istio import IstioAuthority
 from sidecar.ca.retries import Pacing
-from tests.fakes.istio_ca import CLUSTER_ID, SERVER_NAME, ClientFiles, IstioCa, running
+from tests.fakes.istio_ca import CLUSTER_ID, SERVER_NAME, ClientFiles, IstioCa
+from tests.fakes.istio_ca import running as running_ca
 from tests.fakes.istio_rules import Istiod, Rules
+from tests.fixtures.kubernetes import RunningCluster, running_cluster
 from tests.fixtures.mesh import TRUST_DOMAIN
 
 NewClient = Callable[..., IstioAuthority]
@@ -59,7 +61,7 @@ def rules() -> Rules:
 
 @pytest.fixture
 async def ca(rules: Rules) -> AsyncIterator[IstioCa]:
-    async with running(rules, TRUST_DOMAIN) as started:
+    async with running_ca(rules, TRUST_DOMAIN) as started:
         yield started
 
 
@@ -96,3 +98,9 @@ async def new_client(ca: IstioCa, files: ClientFiles, pauses: Pauses) -> AsyncIt
 @pytest.fixture
 def client(new_client: NewClient) -> IstioAuthority:
     return new_client()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[RunningCluster]:
+    with running_cluster(tmp_path) as started:
+        yield started

@@ -1,0 +1,168 @@
+"""A certificate authority that no network reaches: files that somebody carries to it and back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+
+import structlog
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from sidecar.ca.pem import MAX_CHAIN, parse_chain, request_pem
+from sidecar.core.csr import parse_csr
+from sidecar.core.public_key import PublicKey
+from sidecar.core.unreadable import UNREADABLE
+from sidecar.errors import AuthorityError, AuthorityUnavailable, ConfigurationError, CsrRefused
+
+log = structlog.get_logger(__name__)
+
+_POLL_S = 1.0
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+class _NotYet(Enum):
+    """Why a file is not the answer; it may become it."""
+
+    ABSENT = "there is no such file"
+    UNREADABLE = "it cannot be read: check who owns it, and its mode"
+    INCOMPLETE = "it is no complete PEM chain: empty, half written, or something else"
+    OTHER_KEY = "its first certificate is for another key: an older request's, or not leaf first"
+
+
+class FileAuthority:
+    """`CertificateAuthority` in `directory`: `<name>.csr` goes out, `<name>.pem` comes back.
+
+    Only one process may use a name in a directory. Files are read and written on threads:
+    the directory may be a medium that takes its time.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        deadline: timedelta,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r} is no name for a request's file: letters, digits and ._- may be in it"
+            )
+        self._request = directory / f"{name}.csr"
+        self._answer = directory / f"{name}.pem"
+        self._deadline = deadline
+        self._clock = clock
+        self._sleep = sleep
+
+    async def sign(self, csr: bytes, lifetime: timedelta) -> Sequence[bytes]:
+        """As in the seam. The `lifetime` is only told to whoever signs, in the log.
+
+        The request stays where it is when the wait ends without an answer: somebody may be at
+        work on it. The next request replaces it.
+        """
+        try:
+            public_key = parse_csr(csr).public_key
+        except CsrRefused as error:
+            raise AuthorityError(f"file CA: {error}") from error
+        end = self._clock() + self._deadline.total_seconds()
+        await asyncio.to_thread(_publish, self._request, request_pem(csr))
+        log.info(
+            "sign the request, and put the chain, leaf first, where it is awaited",
+            request=str(self._request),
+            chain=str(self._answer),
+            lifetime_s=int(lifetime.total_seconds()),
+            deadline_s=int(self._deadline.total_seconds()),
+        )
+        chain = await self._wait(public_key, end)
+        await asyncio.to_thread(_remove, self._request)
+        return chain
+
+    async def _wait(self, public_key: PublicKey, end: float) -> Sequence[bytes]:
+        told: set[_NotYet] = set()
+        while True:
+            seen = await asyncio.to_thread(_look, self._answer, public_key)
+            if not isinstance(seen, _NotYet):
+                return seen
+            if seen not in told:
+                told.add(seen)
+                log.info("no chain yet", chain=str(self._answer), because=seen.value)
+            if self._clock() >= end:
+                raise AuthorityUnavailable(
+                    f"file CA: no chain within {self._deadline.total_seconds():g} s; sign "
+                    f"{self._request} and put the chain, leaf first, into {self._answer}: "
+                    f"{seen.value}"
+                )
+            await self._sleep(_POLL_S)
+
+
+def _publish(file: Path, content: bytes) -> None:
+    """Replaces `file` as a whole, by a name in its directory that nobody can have prepared."""
+    # A symbolic link in the place of `file` is replaced too, not followed.
+    new = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(new, flags, 0o600), "wb") as stream:
+            stream.write(content)
+            os.fchmod(stream.fileno(), 0o644)  # whatever the umask: whoever signs must read it
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(file)
+    except OSError as error:
+        _remove(new)
+        raise AuthorityError(
+            f"file CA: {file} cannot be written: {error.strerror}; {file.parent} must be a "
+            f"directory that user {os.geteuid()} may write to"
+        ) from error
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink()
+    except OSError as error:
+        # Whoever moved it away, or took the medium out, does no harm.
+        log.debug("file is not there to be removed", file=str(file), reason=error.strerror)
+
+
+def _look(file: Path, public_key: PublicKey) -> Sequence[bytes] | _NotYet:
+    """The chain in `file` for `public_key`, in DER.
+
+    Raises:
+        AuthorityError: it is too large to be one.
+    """
+    try:
+        pem = _read(file)
+    except FileNotFoundError:
+        return _NotYet.ABSENT
+    except OSError:
+        return _NotYet.UNREADABLE
+    if len(pem) > MAX_CHAIN:
+        raise AuthorityError(
+            f"file CA: {file} is larger than 1 MiB, no chain is; put the chain alone there"
+        )
+    chain = parse_chain(pem)
+    if not chain:
+        return _NotYet.INCOMPLETE
+    try:
+        fits = chain[0].public_key() == public_key
+    except UNREADABLE:
+        fits = False
+    if not fits:
+        return _NotYet.OTHER_KEY
+    return [certificate.public_bytes(Encoding.DER) for certificate in chain]
+
+
+def _read(file: Path) -> bytes:
+    """At most a byte more than a chain may have. Never waits for a writer, as of a pipe."""
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(f"{file} is no regular file")
+        return stream.read(MAX_CHAIN + 1)
