@@ -10,22 +10,26 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    Policy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
 
 from sidecar.core.certificate_verify import Side
+from sidecar.core.path import verified_path
 from sidecar.core.public_key import PublicKey
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CertificateRefused
 
-_MAX_DEPTH = 4
+# More than any CA sends, and less than a TLS handshake takes: rustls ends one whose
+# Certificate message has 64 KiB.
+_MOST_CERTIFICATES = 10
+_MOST_BYTES = 60 * 1024
+# A CA's clock may be ahead of ours.
+_CLOCK_SKEW = timedelta(minutes=5)
+_PURPOSES = {
+    Side.SERVER: ("server auth", ExtendedKeyUsageOID.SERVER_AUTH),
+    Side.CLIENT: ("client auth", ExtendedKeyUsageOID.CLIENT_AUTH),
+}
+# What istiod gives at most (MAX_WORKLOAD_CERT_TTL).
+LONGEST_LEAF = timedelta(days=90)
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -47,12 +51,14 @@ def verified_chain(
     roots: Sequence[x509.Certificate],
     now: datetime,
     sides: frozenset[Side] = frozenset(Side),
-    longest: timedelta = timedelta(days=90),
+    least_left: timedelta = timedelta(seconds=1),
+    longest: timedelta = LONGEST_LEAF,
 ) -> CertificateChain:
     """Checks a CA's `answer` (DER, leaf first) against what was asked for.
 
-    The leaf must hold exactly our key and our SPIFFE ID, be valid at `now`, be no
-    CA, be usable on both sides of TLS, and chain to one of the already trusted `roots`.
+    The leaf must hold exactly our key and our SPIFFE ID, be valid at `now`, for `least_left`
+    to come and for no more than `longest`, be no CA, be usable on those `sides` of TLS, and
+    chain to one of the already trusted `roots`, which are those of its trust domain alone.
 
     Raises:
         CertificateRefused: with the check that failed.
@@ -63,8 +69,11 @@ def verified_chain(
         _check_key(leaf, public_key)
         _check_name(leaf, spiffe_id)
         _check_usage(leaf)
+        _check_purposes("certificate", leaf, sides)
         _check_validity(leaf, now)
-        _check_path(leaf, intermediates, roots, now)
+        _check_lifetime(leaf, now, least_left, longest)
+        for issuer in verified_path(leaf, intermediates, roots, now)[1:]:
+            _check_purposes(f"issuer {issuer.subject.rfc4514_string()!r}", issuer, sides)
     except UNREADABLE as error:
         raise CertificateRefused("the certificate cannot be read in full") from error
     return CertificateChain(
@@ -78,6 +87,16 @@ def verified_chain(
 def _parsed(answer: Sequence[bytes]) -> list[x509.Certificate]:
     if not answer:
         raise CertificateRefused("the CA answered without a certificate")
+    # Before anything is parsed: a hostile answer costs a look at its length.
+    if len(answer) > _MOST_CERTIFICATES:
+        raise CertificateRefused(
+            f"the CA answered with {len(answer)} certificates, and at most "
+            f"{_MOST_CERTIFICATES} are read"
+        )
+    if (size := sum(map(len, answer))) > _MOST_BYTES:
+        raise CertificateRefused(
+            f"the CA's answer has {size} bytes, and at most {_MOST_BYTES} fit into a handshake"
+        )
     try:
         return [x509.load_der_x509_certificate(der) for der in answer]
     except UNREADABLE as error:
@@ -103,13 +122,28 @@ def _check_name(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
 
 def _check_usage(leaf: x509.Certificate) -> None:
     _check_key_usage(_extension(leaf, x509.KeyUsage))
-    constraints = _extension(leaf, x509.BasicConstraints)
-    if constraints is not None and constraints.ca:
+    if _is_ca(leaf):
         raise CertificateRefused("the certificate is a CA certificate; a workload's is not")
-    purposes = _extension(leaf, x509.ExtendedKeyUsage)
-    needed = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
-    if purposes is not None and not needed <= set(purposes):
-        raise CertificateRefused("the certificate's extended key usage lacks server or client auth")
+
+
+def _check_purposes(name: str, certificate: x509.Certificate, sides: frozenset[Side]) -> None:
+    # An issuer's extended key usage bounds its leaves' for Go and OpenSSL, so peers on those
+    # would refuse what we could use (X509-SVID section 4.4 warns of it).
+    purposes = _extension(certificate, x509.ExtendedKeyUsage)
+    if purposes is None:
+        return
+    unbounded = _is_ca(certificate) and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in purposes
+    needed = [_PURPOSES[side] for side in Side if side in sides]
+    missing = [text for text, purpose in needed if purpose not in purposes]
+    if missing and not unbounded:
+        raise CertificateRefused(
+            f"the {name} has an extended key usage that lacks {' and '.join(missing)}"
+        )
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    constraints = _extension(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca
 
 
 def _check_key_usage(usage: x509.KeyUsage | None) -> None:
@@ -146,45 +180,21 @@ def _check_validity(leaf: x509.Certificate, now: datetime) -> None:
         )
 
 
-def _check_path(
-    leaf: x509.Certificate,
-    intermediates: Sequence[x509.Certificate],
-    roots: Sequence[x509.Certificate],
-    now: datetime,
+def _check_lifetime(
+    leaf: x509.Certificate, now: datetime, least_left: timedelta, longest: timedelta
 ) -> None:
-    if not roots:
-        raise CertificateRefused("there is no trusted root to verify the certificate against")
-    verifier = (
-        PolicyBuilder()
-        .store(Store(list(roots)))
-        .time(now)
-        .max_chain_depth(_MAX_DEPTH)
-        .extension_policies(ca_policy=_ca_policy(), ee_policy=ExtensionPolicy.permit_all())
-        .build_client_verifier()
-    )
-    try:
-        verifier.verify(leaf, list(intermediates))
-    except VerificationError as error:
-        raise CertificateRefused(f"the chain does not lead to a trusted root: {error}") from error
-
-
-def _ca_policy() -> ExtensionPolicy:
-    # The web PKI's profile asks for extensions that mesh CAs leave out (SKI, AKI), so only
-    # what makes a CA a CA is required here.
-    return (
-        ExtensionPolicy.permit_all()
-        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _require_ca)
-        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _require_cert_sign)
-    )
-
-
-def _require_ca(_policy: Policy, _cert: x509.Certificate, value: x509.BasicConstraints) -> None:
-    if not value.ca:
-        raise ValueError("an issuer is not a CA")
-
-
-def _require_cert_sign(
-    _policy: Policy, _cert: x509.Certificate, value: x509.KeyUsage | None
-) -> None:
-    if value is not None and not value.key_cert_sign:
-        raise ValueError("an issuer's key usage lacks keyCertSign")
+    # Counted from now, as CAs backdate not_before. The wish is no bound: a CA may ignore it
+    # (istiod gives 24 hours to whoever does not ask in its way), and to refuse what it gives
+    # would leave us without any. But a leaf for years is a mistake, or somebody's plan to
+    # outlive a revocation.
+    left = leaf.not_valid_after_utc - now
+    if left < least_left:
+        raise CertificateRefused(
+            f"the certificate is valid for {left} more, and at least {least_left} is needed: "
+            "let the CA give longer lifetimes, or compare the clocks"
+        )
+    if left > longest + _CLOCK_SKEW:
+        raise CertificateRefused(
+            f"the certificate is valid for {left} more, and at most {longest} is allowed: "
+            "let the CA give shorter lifetimes"
+        )

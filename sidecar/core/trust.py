@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import CertificateRefused
 
-_BOUNDARY = re.compile(rb"-----(BEGIN|END) ([^\r\n]*?)-----")
+_BEGINNING = b"-----BEGIN"
+_LABEL = re.compile(_BEGINNING + rb" ([^\r\n]*?)-----")
 _UNREADABLE_PEM = "the trust bundle holds no readable PEM certificate, or only a part of one"
-_BLOCK = [(b"BEGIN", b"CERTIFICATE"), (b"END", b"CERTIFICATE")]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class TrustBundle:
             CertificateRefused: no certificate in it, half of one, one that is no CA, or
                 something that has no business there, as a private key.
         """
-        blocks = _whole_blocks(pem)
+        _require_certificates_only(pem)
         try:
             roots = x509.load_pem_x509_certificates(pem)
         except UNREADABLE as error:
             raise CertificateRefused(_UNREADABLE_PEM) from error
-        if len(roots) != blocks:
+        # The parser skips what it cannot make out, as half a certificate at the end: a file
+        # that is being written would look like a bundle with a root less.
+        if len(roots) != pem.count(_BEGINNING):
             raise CertificateRefused(_UNREADABLE_PEM)
         return cls.of(trust_domain, roots)
 
@@ -65,25 +67,18 @@ class TrustBundle:
         return [root.public_bytes(Encoding.DER) for root in self.roots]
 
 
-def _whole_blocks(pem: bytes) -> int:
-    """How many there are."""
-    # The parser skips what it does not know, and half a certificate at the end with it:
-    # a file that is being written would look like a bundle with a root less.
-    boundaries = _BOUNDARY.findall(pem)
-    kinds = sorted({kind.decode("ascii", "replace") for _, kind in boundaries} - {"CERTIFICATE"})
-    if any("PRIVATE KEY" in kind for kind in kinds):
+def _require_certificates_only(pem: bytes) -> None:
+    labels = {label.decode("ascii", "replace") for label in _LABEL.findall(pem)}
+    others = sorted(labels - {"CERTIFICATE"})
+    if any("PRIVATE KEY" in label for label in others):
         raise CertificateRefused(
             "a private key lies in the trust bundle, where anyone may read it: take it out, "
             "and replace that key"
         )
-    if kinds:
+    if others:
         raise CertificateRefused(
-            f"the trust bundle holds a PEM block {kinds[0]!r}; it must hold CERTIFICATE only"
+            f"the trust bundle holds a PEM block {others[0]!r}; it must hold CERTIFICATE only"
         )
-    started = pem.count(b"-----BEGIN")
-    if not started or boundaries != _BLOCK * started:
-        raise CertificateRefused(_UNREADABLE_PEM)
-    return started
 
 
 def _require_ca(root: x509.Certificate) -> None:

@@ -16,11 +16,15 @@ from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import AuthorityError, AuthorityUnavailable, Retryable
 from tests.contract.authorities.base import ID, KEY, LIFETIME, Authority, Kind, now
 from tests.contract.authorities.fake import FAKE
+from tests.contract.authorities.istio import ISTIO_CSR, ISTIOD, ISTIOD_RA
 from tests.contract.authorities.local import LOCAL
 
 KINDS: dict[str, Kind] = {
     "fake": FAKE,
     "local": LOCAL,
+    "istiod": ISTIOD,
+    "istiod-ra": ISTIOD_RA,
+    "istio-csr": ISTIO_CSR,
 }
 
 
