@@ -23,7 +23,7 @@ from sidecar.sds.names import RootValidator
 from sidecar.sds.service import SdsService
 from sidecar.telemetry import SdsCounts
 from tests.fixtures.clock import Clock
-from tests.fixtures.enrolment import World
+from tests.fixtures.enrolment import LIFETIME, World
 
 _T = TypeVar("_T")
 _BOUND_S = 60.0
@@ -93,6 +93,10 @@ class SecretsServer:
     def renew(self) -> None:
         """A new key and certificate, and the roots as they are in the file."""
         self._call(self.identity.renew())
+
+    def outlive_certificates(self) -> None:
+        """So much time passes that nobody has one under a root that left the file."""
+        self._world.clock.advance(LIFETIME + timedelta(seconds=1))
 
     def begin_renewal(self) -> Future[int]:
         """`renew`, which goes on by itself."""

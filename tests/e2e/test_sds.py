@@ -129,6 +129,7 @@ def test_roots_rotate_under_load_and_no_request_is_lost(
     assert server.counts.acks > ROTATIONS
     assert server.counts.nacks == 0
     # What was trusted at first is not any more, and the checks are still made.
+    server.outlive_certificates()
     server.renew()
     generation = server.identity.store.generation
     wait_for(

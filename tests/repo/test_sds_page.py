@@ -1,13 +1,32 @@
-"""What docs/sds.md tells a reader to write is what the tests run."""
+"""What docs/sds.md tells a reader to write is what the tests run, or is read as it says."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from sidecar.config.load import load
+from sidecar.sds.names import RootValidator
+
 ROOT = Path(__file__).parents[2]
 _SHOWN = re.compile(r"^```yaml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _TESTED = re.compile(r"^ *# docs/sds.md, from here\n(.*?)^ *# to here$", re.DOTALL | re.MULTILINE)
+
+_SECTION = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_REST = """
+[token]
+label = "mesh"
+pin_file = "/etc/meshkey/pin"
+[identity]
+spiffe_id = "spiffe://demo.mesh/ns/demo/sa/web"
+trust_bundle = "/etc/meshkey/roots.pem"
+[ca]
+socket = "/run/meshkey/ca.sock"
+[signer]
+socket = "/run/meshkey/signer.sock"
+[admin]
+socket = "/run/meshkey/admin.sock"
+"""
 
 
 def test_the_snippets_are_parts_of_a_tested_bootstrap() -> None:
@@ -16,3 +35,14 @@ def test_the_snippets_are_parts_of_a_tested_bootstrap() -> None:
     tested = _TESTED.findall(bootstrap.read_text(encoding="utf-8"))
     assert len(tested) == 2
     assert sorted(_SHOWN.findall(page)) == sorted(tested)
+
+
+def test_the_section_of_the_configuration_is_read_as_it_stands(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "sds.md").read_text(encoding="utf-8")
+    (section,) = _SECTION.findall(page)
+    config = tmp_path / "meshkey.toml"
+    config.write_text(_REST + section, encoding="utf-8")
+    sds = load(config, {}).sds
+    assert sds
+    assert RootValidator(sds.root_validator) is RootValidator.SPIFFE
+    assert sds.file_roots == {Path("/etc/roots/partner.pem")}
