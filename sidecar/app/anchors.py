@@ -12,17 +12,30 @@ from sidecar.trust.pem_file import PemFile
 from sidecar.trust.spiffe_bundle_file import SpiffeBundleFile
 
 
-def anchors_of(identity: CertifiedSettings, trust: Sequence[TrustSettings]) -> TrustAnchors:
-    """Its own trust domain's source first, then every domain that is federated with it."""
+async def anchors_of(identity: CertifiedSettings, trust: Sequence[TrustSettings]) -> TrustAnchors:
+    """Its own trust domain's source, and every domain that is federated with it.
+
+    Raises:
+        ConfigurationError: a source cannot be used as it is configured.
+    """
     own = identity.spiffe_id.trust_domain
-    sources = {each.trust_domain: _source(each) for each in trust}
+    sources = {each.trust_domain: await _source(each) for each in trust}
     if identity.trust_bundle:
         sources[own] = PemFile(own, identity.trust_bundle)
     return TrustAnchors(own, sources.pop(own), sources, identity.root_keep)
 
 
-def _source(settings: TrustSettings) -> TrustSource:
+async def _source(settings: TrustSettings) -> TrustSource:
     if settings.file:
         return PemFile(settings.trust_domain, settings.file)
-    assert settings.spiffe_bundle
-    return SpiffeBundleFile(settings.trust_domain, settings.spiffe_bundle)
+    if settings.spiffe_bundle:
+        return SpiffeBundleFile(settings.trust_domain, settings.spiffe_bundle)
+    from sidecar.kubernetes.connection import KubernetesConnection
+    from sidecar.trust.cluster_trust_bundle import ClusterTrustBundleSource
+
+    assert settings.cluster_trust_bundle
+    connection = KubernetesConnection(settings.kubeconfig)
+    await connection.check()
+    return ClusterTrustBundleSource(
+        settings.trust_domain, settings.cluster_trust_bundle, connection
+    )

@@ -63,7 +63,7 @@ class Assembly:
             schedule=Schedule(
                 RotationPolicy(settings.renew_at, settings.renew_jitter), settings.root_settle
             ),
-            anchors=anchors_of(settings, parts.settings.trust),
+            anchors=await anchors_of(settings, parts.settings.trust),
             enrolment=Enrolment(
                 settings.spiffe_id,
                 wish,

@@ -30,7 +30,7 @@ _DESTRUCTION_S = 3.0
 async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
     """Serves until the parts are taken down; the tasks end only when something is wrong."""
     settings = parts.settings
-    authorities = authorities_of(settings.authorities, parts.stack)
+    authorities = await authorities_of(settings.authorities, parts.stack)
     running, identities = [], []
     for name, identity_settings in settings.identities.items():
         assembly = Assembly(name, identity_settings, parts, authorities)

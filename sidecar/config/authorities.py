@@ -104,7 +104,7 @@ class FileCaSettings(CaSettings):
     kind: ClassVar[str] = "file"
 
     directory: Path = setting(
-        path, "where IDENTITY.csr is written, and IDENTITY.pem awaited", kw_only=True
+        path, "where NAME.csr is written, and NAME.pem awaited; NAME is ca.name", kw_only=True
     )
     deadline: timedelta = setting(
         duration, "how long to wait for the chain of one request", default=timedelta(hours=24)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from sidecar.config.authorities import FileCaSettings
 from sidecar.config.identities import CertifiedSettings
 from sidecar.config.settings import DEFAULT, Settings, TrustSettings
 from sidecar.errors import ConfigurationError
@@ -28,6 +29,7 @@ def checked(settings: Settings) -> Settings:
             raise ConfigurationError(f"[gateway.{name}]: that name is taken; choose another one")
     for name, identity in settings.identities.items():
         _check_identity("identity" if name == DEFAULT else f"gateway.{name}", identity, settings)
+    _check_file_authorities(settings)
     if settings.metrics and (settings.metrics.address is None) == (settings.metrics.socket is None):
         raise ConfigurationError("[metrics]: exactly one of address and socket is needed")
     return settings
@@ -68,6 +70,22 @@ def _check_identity(section: str, identity: CertifiedSettings, settings: Setting
         raise ConfigurationError(
             f"{section}: renew_at and renew_jitter reach the end of the certificate's life"
         )
+
+
+def _check_file_authorities(settings: Settings) -> None:
+    files = {a.name for a in settings.authorities if isinstance(a, FileCaSettings)}
+    used = Counter(
+        name
+        for identity in settings.identities.values()
+        for name in identity.ca or [a.name for a in settings.authorities]
+        if name in files
+    )
+    for name, times in used.items():
+        if times > 1:
+            raise ConfigurationError(
+                f"ca {name!r}, of kind file, is for one identity, not {times}: give each a [[ca]] "
+                "of its own, and say in its `ca` which"
+            )
 
 
 def _once(what: str, names: Iterable[str]) -> None:

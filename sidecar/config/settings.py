@@ -134,6 +134,9 @@ class TrustSettings:
         'instead: a Kubernetes ClusterTrustBundle, as in "istio.io:istiod-ca:root-cert"',
         default=None,
     )
+    kubeconfig: Path | None = setting(
+        path, "how to reach the API for that; by default as a pod does", default=None
+    )
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from sidecar.errors import AuthorityError, AuthorityUnavailable, Retryable
 from tests.contract.authorities.base import ID, KEY, LIFETIME, Authority, Kind, now
 from tests.contract.authorities.fake import FAKE
 from tests.contract.authorities.file import FILE
-from tests.contract.authorities.kubernetes import KUBERNETES
 from tests.contract.authorities.istio import ISTIO_CSR, ISTIOD, ISTIOD_RA
+from tests.contract.authorities.kubernetes import KUBERNETES
 from tests.contract.authorities.local import LOCAL
 
 KINDS: dict[str, Kind] = {

@@ -116,6 +116,14 @@ def test_a_wrong_gateway_is_refused(name: str, gateway: Any, message: str) -> No
     _refused(message, gateway={name: gateway})
 
 
+def test_a_directory_of_requests_is_for_one_identity() -> None:
+    file = {"kind": "file", "directory": "/csr"}
+    other = {"kind": "file", "directory": "/csr", "name": "shop"}
+    shop = {"shop": {**SHOP, "ca": ["shop"]}}
+    assert _parse(ca=[file, other], identity={**IDENTITY, "ca": ["file"]}, gateway=shop)
+    _refused("'shop', of kind file, is for one identity, not 2", ca=[file, other], gateway=shop)
+
+
 def test_roots_come_from_the_identitys_file_or_from_its_domains_trust_section() -> None:
     bare = {"spiffe_id": IDENTITY["spiffe_id"]}
     own = {"trust_domain": "demo.mesh", "file": "/roots.pem"}
