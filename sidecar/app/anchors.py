@@ -9,6 +9,7 @@ from sidecar.config.settings import TrustSettings
 from sidecar.trust.anchors import TrustAnchors
 from sidecar.trust.base import TrustSource
 from sidecar.trust.pem_file import PemFile
+from sidecar.trust.spiffe_bundle_file import SpiffeBundleFile
 
 
 def anchors_of(identity: CertifiedSettings, trust: Sequence[TrustSettings]) -> TrustAnchors:
@@ -17,12 +18,11 @@ def anchors_of(identity: CertifiedSettings, trust: Sequence[TrustSettings]) -> T
     sources = {each.trust_domain: _source(each) for each in trust}
     if identity.trust_bundle:
         sources[own] = PemFile(own, identity.trust_bundle)
-    return TrustAnchors(
-        [sources[own], *(source for domain, source in sources.items() if domain != own)]
-    )
+    return TrustAnchors(own, sources.pop(own), sources, identity.root_keep)
 
 
 def _source(settings: TrustSettings) -> TrustSource:
     if settings.file:
         return PemFile(settings.trust_domain, settings.file)
-    raise NotImplementedError
+    assert settings.spiffe_bundle
+    return SpiffeBundleFile(settings.trust_domain, settings.spiffe_bundle)

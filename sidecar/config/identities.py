@@ -54,6 +54,12 @@ class CertifiedSettings:
         "how long a new root is published before a certificate under it is asked for",
         default=timedelta(minutes=1),
     )
+    root_keep: timedelta = setting(
+        duration,
+        "how long a root that left the bundle is still trusted: what the longest certificate "
+        "of its trust domain lives",
+        default=timedelta(hours=24),
+    )
     state: Path | None = setting(
         path,
         "directory, mode 0700, for its certificate: a restart takes it and its key up again",

@@ -69,6 +69,7 @@ class Identity:
         self._rotation = Rotation.start(schedule.policy, clock())
         self._health = Health.WAITING
         self._renewing = asyncio.Lock()
+        self._looking = asyncio.Lock()
         # Keys that the token does not have any more.
         self._lost: set[KeyId] = set()
         self._wake = asyncio.Event()
@@ -161,8 +162,9 @@ class Identity:
     async def _until_due(self) -> None:
         while True:
             now = self._clock()
-            if not self._rotation.wait(now) and self.begun.is_set():
-                self._rotation = self._rotation.postponed(now, self.anchors.settled(self._settle))
+            settled = self.anchors.settled_at(self._settle)
+            if settled and not self._rotation.wait(now):
+                self._rotation = self._rotation.postponed(now, settled)
             if not (wait := self._rotation.wait(now)):
                 return
             self._wake.clear()
@@ -202,9 +204,10 @@ class Identity:
 
     async def _refresh_roots(self, *, force: bool = False) -> None:
         """Whoever follows us learns of new roots at once: before there is a leaf under them."""
-        now = self._clock().wall
-        await self.anchors.refresh(now, force=force)
-        self.publisher.publish_roots(self.anchors.bundles(now))
+        async with self._looking:
+            now = self._clock().wall
+            await self.anchors.refresh(now, force=force)
+            self.publisher.publish_roots(self.anchors.bundles(now))
 
     async def _roots_acknowledged(self) -> None:
         generation = self.publisher.roots_generation

@@ -75,9 +75,13 @@ class Publisher:
         return snapshot.generation
 
     def publish_roots(self, bundles: Sequence[TrustBundle]) -> None:
-        """Other roots beside the certificate in use, if they are others."""
+        """Other roots beside the certificate in use, if they are others.
+
+        Not if the own trust domain, which is the first, has no valid root any more: then the
+        certificate ends with it, and peers are told nothing new.
+        """
         current = self.store.current
-        if current is None or current.bundles == tuple(bundles):
+        if current is None or current.bundles == tuple(bundles) or not bundles[0].roots:
             return
         self.roots_generation = self.store.generation + 1
         self.store.publish(

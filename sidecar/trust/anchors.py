@@ -1,37 +1,3 @@
-<<<<<<< HEAD
-"""stub"""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-
-from sidecar.core.trust import TrustBundle
-from sidecar.trust.base import TrustSource
-
-
-class TrustAnchors:
-    def __init__(self, sources: Sequence[TrustSource]) -> None:
-        self._sources = sources
-        self._bundles: tuple[TrustBundle, ...] = ()
-        self._seen: datetime | None = None
-        self.errors: dict[str, str] = {}
-
-    @property
-    def own(self) -> TrustBundle:
-        return self._bundles[0]
-
-    def bundles(self, now: datetime) -> tuple[TrustBundle, ...]:
-        return self._bundles
-
-    def settled(self, settle: timedelta) -> datetime:
-        assert self._seen
-        return self._seen
-
-    async def refresh(self, now: datetime, *, force: bool = False) -> None:
-        self._bundles = tuple([await source.load() for source in self._sources])
-        self._seen = self._seen or now
-=======
 """Whom one identity trusts: its own trust domain, and those it is federated with."""
 
 from __future__ import annotations
@@ -79,8 +45,10 @@ class TrustAnchors:
         self._longest_leaf = longest_leaf
         self._seen: tuple[TrustBundle, ...] = ()
 
-    async def refresh(self, now: datetime) -> bool:
+    async def refresh(self, now: datetime, *, force: bool = False) -> bool:
         """Loads every source that is due, all at once; says whether `bundles` has changed.
+
+        With `force` those that are not due, too.
 
         A source that fails keeps what it gave last, and its error is in `errors`.
 
@@ -88,7 +56,7 @@ class TrustAnchors:
             TrustUnavailable, CertificateRefused: the own trust domain never had any roots
                 and has none now.
         """
-        due = [domain for domain in self._domains if domain.is_due(now)]
+        due = [domain for domain in self._domains if force or domain.is_due(now)]
         await asyncio.gather(*(domain.load(now, self._longest_leaf) for domain in due))
         if not self._own.history.known and self._own.failure is not None:
             raise self._own.failure
@@ -114,12 +82,13 @@ class TrustAnchors:
         return self._own.history.configured
 
     def bundles(self, now: datetime) -> tuple[TrustBundle, ...]:
-        """Whom to trust at `now`: the own domain first; domains without any root are left out.
+        """Whom to trust at `now`: the own domain first, even without any root that is valid.
 
-        With roots that have left their source while leaves under them may be in use.
+        Other domains without any are left out. With roots that have left their source while
+        leaves under them may be in use.
         """
-        bundles = (domain.history.trusted(now) for domain in self._domains)
-        return tuple(bundle for bundle in bundles if bundle.roots)
+        others = (domain.history.trusted(now) for domain in self._domains[1:])
+        return (self._own.history.trusted(now), *(bundle for bundle in others if bundle.roots))
 
     def settled_at(self, settle: timedelta) -> datetime | None:
         """When every configured root of the own domain will have been published for `settle`.
@@ -184,4 +153,3 @@ def _nothing_valid(bundle: TrustBundle, now: datetime) -> str:
         f"every root of {bundle.trust_domain} has expired, the last one "
         f"{end:%Y-%m-%dT%H:%M:%SZ}; put its successor where the roots are read from"
     )
->>>>>>> trust
