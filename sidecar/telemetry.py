@@ -8,14 +8,62 @@ from dataclasses import dataclass
 
 import structlog
 
+from sidecar.core.histogram import Histogram
+from sidecar.core.schemes import SignatureScheme
 
-@dataclass
-class SigningCounts:
-    """What callers of the signer were answered since the start of the process."""
+# From a token in software that has nothing else to do to where callers give up.
+_SIGNATURE_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+@dataclass(slots=True)
+class Answers:
+    """How many requests were answered how."""
 
     signed: int = 0
     refused: int = 0
     told_to_retry: int = 0
+
+
+class SigningCounts:
+    """What callers of the signer were answered since the start of the process."""
+
+    def __init__(self) -> None:
+        self.by_scheme = {scheme: Answers() for scheme in SignatureScheme}
+        # Asked for with a scheme that there is not, or malformed.
+        self.other = Answers()
+        # Of those told to retry: so many because the queue was full, or too long.
+        self.busy = 0
+        # From the request to its answer, for requests that went to the token.
+        self.times = Histogram(_SIGNATURE_S)
+        # By code point as it comes off the wire.
+        self._by_code = {int(scheme): answers for scheme, answers in self.by_scheme.items()}
+
+    def of(self, scheme: int) -> Answers:
+        """Where requests for `scheme` are counted, whether there is such a scheme or not."""
+        return self._by_code.get(scheme, self.other)
+
+    @property
+    def signed(self) -> int:
+        return sum(answers.signed for answers in self._all())
+
+    @property
+    def refused(self) -> int:
+        return sum(answers.refused for answers in self._all())
+
+    @property
+    def told_to_retry(self) -> int:
+        return sum(answers.told_to_retry for answers in self._all())
+
+    def _all(self) -> list[Answers]:
+        return [*self.by_scheme.values(), self.other]
+
+
+@dataclass
+class RenewalCounts:
+    """Of one identity, since the start of the process."""
+
+    succeeded: int = 0
+    failed: int = 0
 
 
 @dataclass

@@ -1,81 +1,213 @@
-"""The numbers of a running process, in Prometheus's format. Loaded only where configured.
+"""The numbers of a running process, in Prometheus's terms. Loaded only where configured.
 
-Labels come from small closed sets: never a SPIFFE ID, a key or a token's label.
+Labels come from small closed sets: what the configuration names identities and CAs, and our
+own enumerations. Never a SPIFFE ID, a key, a path or a token's label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import get_args
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from sidecar.admin.observed import Observed
-from sidecar.errors import StartFailed
+from sidecar.ca.failover import Result
+from sidecar.core.histogram import Histogram
+from sidecar.core.rotation import Health
+from sidecar.identity.store import SubscriberKind
+from sidecar.telemetry import Answers
 from sidecar.token.base import Assurance
 
 
 class Numbers(Collector):
-    """Reads everything when it is asked; keeps nothing."""
+    """Reads everything when it is asked; keeps nothing. Ask it on the event loop only.
 
-    def __init__(self, seen: Observed) -> None:
-        self._registry = seen.registry
-        self._counts = seen.signing
-        self._token = seen.token
-        self._executor = seen.executor
+    Every value of a closed set is always there, if need be as 0: the first increase is seen.
+    """
+
+    def __init__(self, seen: Observed, now: Callable[[], datetime]) -> None:
+        self._seen = seen
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        answers = CounterMetricFamily(
-            "meshkey_sign_requests", "What callers were answered.", labels=["result"]
+        yield from self._identities()
+        yield from self._authorities()
+        yield from self._sds()
+        yield from self._signatures()
+        yield from self._token()
+
+    def _identities(self) -> Iterator[Metric]:
+        identities = list(self._seen.registry)
+        health = Counter(identity.health for identity in identities)
+        yield _gauge(
+            "meshkey_identities",
+            "Identities by how their certificate is doing.",
+            "state",
+            {state.value: health[state] for state in Health},
         )
-        answers.add_metric(["signed"], self._counts.signed)
-        answers.add_metric(["refused"], self._counts.refused)
-        answers.add_metric(["retry"], self._counts.told_to_retry)
-        yield answers
-        yield CounterMetricFamily(
-            "meshkey_token_signatures",
-            "Signatures made by the token, CSRs and certificates included.",
-            value=self._token.signatures,
+        not_after = {
+            identity.name: current.chain.not_after
+            for identity in identities
+            if (current := identity.store.current)
+        }
+        yield _gauge(
+            "meshkey_certificate_not_after_seconds",
+            "When the certificate in use expires, in seconds since 1970.",
+            "identity",
+            {name: end.timestamp() for name, end in not_after.items()},
         )
-        assurance = GaugeMetricFamily(
-            "meshkey_token_assurance", "1 for what the token is.", labels=["assurance"]
+        now = self._now()
+        yield _gauge(
+            "meshkey_certificate_expiry_seconds",
+            "Seconds until the certificate in use expires; negative: since it did.",
+            "identity",
+            {name: (end - now).total_seconds() for name, end in not_after.items()},
         )
-        for each in Assurance:
-            assurance.add_metric([each.value], float(each is self._token.assurance))
-        yield assurance
+        renewals = CounterMetricFamily(
+            "meshkey_renewals", "Attempts to renew.", labels=["identity", "result"]
+        )
+        for identity in identities:
+            renewals.add_metric([identity.name, "renewed"], identity.renewals.succeeded)
+            renewals.add_metric([identity.name, "failed"], identity.renewals.failed)
+        yield renewals
+        kinds = Counter(
+            subscription.kind
+            for identity in identities
+            for subscription in identity.store.subscriptions
+        )
+        yield _gauge(
+            "meshkey_subscribers",
+            "Who follows an identity now, by the service that tells them.",
+            "kind",
+            {kind: kinds[kind] for kind in get_args(SubscriberKind)},
+        )
+
+    def _authorities(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "meshkey_ca_requests", "What became of requests to CAs.", labels=["ca", "result"]
+        )
+        for name, authority in self._seen.authorities.items():
+            for result in Result:
+                requests.add_metric([name, result.value], authority.results[result])
+        yield requests
+        yield _histogram(
+            "meshkey_ca_request_seconds",
+            "How long a CA took to answer, or not to.",
+            "ca",
+            ((name, authority.times) for name, authority in self._seen.authorities.items()),
+        )
+
+    def _sds(self) -> Iterator[Metric]:
+        counts = self._seen.sds
         yield GaugeMetricFamily(
-            "meshkey_token_pending", "Operations not answered yet.", value=self._executor.pending
+            "meshkey_sds_streams", "Open streams of secret discovery.", value=counts.streams
+        )
+        yield _counter(
+            "meshkey_sds_responses",
+            "Secrets that a client has taken (ack) or refused (nack).",
+            "result",
+            {"ack": counts.acks, "nack": counts.nacks},
+        )
+
+    def _signatures(self) -> Iterator[Metric]:
+        counts = self._seen.signing
+        answers = CounterMetricFamily(
+            "meshkey_signatures", "What callers were answered.", labels=["scheme", "result"]
+        )
+        for scheme, each in counts.by_scheme.items():
+            _add(answers, scheme.name.lower(), each)
+        _add(answers, "other", counts.other)
+        yield answers
+        yield _counter(
+            "meshkey_signature_retries",
+            "Why callers were told to retry: a full queue, or no answer from the token.",
+            "reason",
+            {"busy": counts.busy, "unavailable": counts.told_to_retry - counts.busy},
+        )
+        times = HistogramMetricFamily(
+            "meshkey_signature_seconds",
+            "From the request to its answer, for requests that went to the token.",
+        )
+        times.add_metric([], _buckets(counts.times), counts.times.sum)
+        yield times
+
+    def _token(self) -> Iterator[Metric]:
+        token, executor = self._seen.token, self._seen.executor
+        yield GaugeMetricFamily(
+            "meshkey_token_up",
+            "1 if the token answered when it was last asked.",
+            value=float(executor.reachable),
         )
         yield GaugeMetricFamily(
             "meshkey_token_hung",
             "Threads that the module has not returned from in time.",
-            value=self._executor.hung,
+            value=executor.hung,
         )
-        expiry = GaugeMetricFamily(
-            "meshkey_certificate_not_after_seconds",
-            "When the certificate in use expires, in seconds since 1970.",
-            labels=["identity"],
+        yield _gauge(
+            "meshkey_token_assurance",
+            "1 for what the token is.",
+            "assurance",
+            {each.value: float(each is token.assurance) for each in Assurance},
         )
-        for identity in self._registry:
-            if current := identity.store.current:
-                expiry.add_metric([identity.name], current.chain.not_after.timestamp())
-        yield expiry
+        yield CounterMetricFamily(
+            "meshkey_token_signatures",
+            "Signatures made by the token, CSRs and certificates included.",
+            value=token.signatures,
+        )
+        yield GaugeMetricFamily(
+            "meshkey_token_pending", "Operations not answered yet.", value=executor.pending
+        )
+        lanes = executor.lanes()
+        yield _gauge(
+            "meshkey_token_queue_depth",
+            "Operations that wait for the token, by lane.",
+            "lane",
+            {lane.name: state.waiting for lane, state in lanes.items()},
+        )
+        yield _histogram(
+            "meshkey_token_operation_seconds",
+            "How long an operation had the token, without its wait, by lane.",
+            "lane",
+            ((lane.name, state.times) for lane, state in lanes.items()),
+        )
 
 
-def serve_metrics(place: tuple[str, int] | Path, seen: Observed) -> Callable[[], None]:
-    """Serves on a thread of its own until what is returned is called.
+def _add(answers: CounterMetricFamily, scheme: str, counted: Answers) -> None:
+    answers.add_metric([scheme, "signed"], counted.signed)
+    answers.add_metric([scheme, "refused"], counted.refused)
+    answers.add_metric([scheme, "retry"], counted.told_to_retry)
 
-    Raises:
-        StartFailed: the address is taken, or not this machine's.
-    """
-    assert isinstance(place, tuple)
-    host, port = place
-    registry = CollectorRegistry()
-    registry.register(Numbers(seen))
-    try:
-        server, _thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise StartFailed(f"metrics.address {host}:{port}: {error.strerror}") from error
-    return server.shutdown
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for each, value in values.items():
+        family.add_metric([each], value)
+    return family
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for each, value in values.items():
+        family.add_metric([each], value)
+    return family
+
+
+def _histogram(name: str, text: str, label: str, values: Iterable[tuple[str, Histogram]]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for each, histogram in values:
+        family.add_metric([each], _buckets(histogram), histogram.sum)
+    return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    return [(floatToGoString(bound), count) for bound, count in histogram.cumulative()]

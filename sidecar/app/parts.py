@@ -12,6 +12,7 @@ import structlog
 from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
+from sidecar.app.clock import wall
 from sidecar.app.token import open_token
 from sidecar.config.settings import Settings
 from sidecar.rpc.sockets import bind, unix_server
@@ -51,7 +52,7 @@ class Parts:
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""
-        self._start_metrics(seen)
+        await self._start_metrics(seen)
         if (admin := self.settings.admin) is None:
             return
         server = unix_server()
@@ -63,16 +64,16 @@ class Parts:
             admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
             await self.start(server, admin.read_only, 0o660)
 
-    def _start_metrics(self, seen: Observed) -> None:
+    async def _start_metrics(self, seen: Observed) -> None:
         if (metrics := self.settings.metrics) is None:
             return
-        from sidecar.admin.metrics import serve_metrics
+        from sidecar.admin.metrics import Numbers
+        from sidecar.admin.metrics_server import MetricsServer
 
-        if metrics.socket:
-            self.stack.callback(serve_metrics(metrics.socket, seen))
-        elif metrics.address:
-            place = (metrics.address.host, metrics.address.port)
-            self.stack.callback(serve_metrics(place, seen))
+        address = metrics.address and (metrics.address.host, metrics.address.port)
+        place = metrics.socket or address
+        assert place
+        self.stack.callback(await MetricsServer(Numbers(seen, wall)).start(place))
         log.info("serving metrics", address=str(metrics.socket or metrics.address))
 
     def in_background(self, task: asyncio.Task[None]) -> asyncio.Task[None]:

@@ -12,11 +12,14 @@ import structlog
 
 from sidecar.ca.base import CertificateAuthority
 from sidecar.core.breaker import Breaker
+from sidecar.core.histogram import Histogram
 from sidecar.errors import AuthorityError, AuthorityUnavailable, CertificateRefused, MeshkeyError
 
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
+# Up to a CA that asks a person, or a queue, first.
+_REQUEST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Result(Enum):
@@ -41,6 +44,8 @@ class GuardedAuthority:
         self.name = name
         # How many requests had which result, for metrics.
         self.results: Counter[Result] = Counter()
+        # How long it took to answer, or not to.
+        self.times = Histogram(_REQUEST_S)
         self._authority = authority
         self._steady = steady
         self._breaker = Breaker()
@@ -63,7 +68,7 @@ class GuardedAuthority:
             )
         self._breaker = self._breaker.attempted(self._steady())
         try:
-            answer = accept(await self._authority.sign(csr, lifetime))
+            answer = accept(await self._sign(csr, lifetime))
         except AuthorityUnavailable as error:
             self._fail(Result.UNAVAILABLE, error)
             raise
@@ -76,6 +81,13 @@ class GuardedAuthority:
             raise
         self._end(Result.ISSUED)
         return answer
+
+    async def _sign(self, csr: bytes, lifetime: timedelta) -> Sequence[bytes]:
+        asked = self._steady()
+        try:
+            return await self._authority.sign(csr, lifetime)
+        finally:
+            self.times.observe((self._steady() - asked).total_seconds())
 
     def _end(self, result: Result) -> None:
         self.results[result] += 1

@@ -18,6 +18,7 @@ from sidecar.identity.enrolment import Enrolled, Enrolment
 from sidecar.identity.keyring import HANDSHAKE_TIMEOUT
 from sidecar.identity.memory import Memory
 from sidecar.identity.publisher import Publisher
+from sidecar.telemetry import RenewalCounts
 from sidecar.token.base import KeyId
 from sidecar.trust.anchors import TrustAnchors
 
@@ -60,6 +61,7 @@ class Identity:
         self.store = publisher.store
         self.keyring = publisher.keyring
         self.last_error = ""
+        self.renewals = RenewalCounts()
         # Set when it is decided whether an earlier start's key is taken up again.
         self.begun = asyncio.Event()
         self._settle = schedule.root_settle
@@ -200,6 +202,7 @@ class Identity:
         self.last_error = ""
         obtained = self._clock().wall
         generation = self._publish(enrolled, obtained)
+        self.renewals.succeeded += 1
         await self._memory.keep(enrolled, obtained)
         return generation
 
@@ -236,6 +239,7 @@ class Identity:
 
     def _remember(self, error: Exception) -> None:
         self.last_error = str(error) or type(error).__name__
+        self.renewals.failed += 1
 
     def _alarm(self) -> None:
         health, before = self.health, self._health

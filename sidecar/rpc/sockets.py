@@ -1,10 +1,12 @@
-"""Binds gRPC servers to Unix sockets and opens channels to them."""
+"""Binds servers to Unix sockets and opens channels to them."""
 
 from __future__ import annotations
 
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -38,17 +40,20 @@ def bind(server: grpc.aio.Server, path: Path, mode: int) -> None:
     Raises:
         StartFailed: another process answers there, or the directory is missing.
     """
-    if not path.parent.is_dir():
-        raise StartFailed(f"socket {path}: {path.parent} is no directory; create it first")
-    _make_way(path)
-    before = os.umask(0o177)
-    try:
+    with _room_for(path, mode):
         server.add_insecure_port(f"unix:{path}")
-    except RuntimeError as error:
-        raise StartFailed(f"socket {path} cannot be bound: {error}") from error
-    finally:
-        os.umask(before)
-    path.chmod(mode)
+
+
+def unix_listener(path: Path, mode: int) -> socket.socket:
+    """A socket that is bound in the same way and not listened on yet, for other servers."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _room_for(path, mode):
+            listener.bind(str(path))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def unix_channel(path: Path) -> grpc.aio.Channel:
@@ -62,6 +67,22 @@ def unix_channel(path: Path) -> grpc.aio.Channel:
             ("grpc.max_reconnect_backoff_ms", 1000),
         ],
     )
+
+
+@contextmanager
+def _room_for(path: Path, mode: int) -> Iterator[None]:
+    """What is bound to `path` within this has `mode` at the end, and less before."""
+    if not path.parent.is_dir():
+        raise StartFailed(f"socket {path}: {path.parent} is no directory; create it first")
+    _make_way(path)
+    before = os.umask(0o177)
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise StartFailed(f"socket {path} cannot be bound: {error}") from error
+    finally:
+        os.umask(before)
+    path.chmod(mode)
 
 
 def _make_way(path: Path) -> None:

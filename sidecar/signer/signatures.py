@@ -21,7 +21,7 @@ from sidecar.errors import (
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.quiet import Quiet
 from sidecar.signer.policy import approve
-from sidecar.telemetry import SigningCounts
+from sidecar.telemetry import Answers, SigningCounts
 from sidecar.token.base import KeyId, Token
 from sidecar.token.executor import Caller, TokenExecutor
 from sidecar.token.lanes import Lane, Purpose
@@ -54,6 +54,7 @@ class Signatures:
     ) -> None:
         self.counts = counts or SigningCounts()
         self._limit = patience.total_seconds()
+        self._clock = clock
         self._quiet = Quiet(clock)
         self._registry = registry
         self._token = token
@@ -72,9 +73,11 @@ class Signatures:
         sooner once the `caller` is gone.
         """
         if isinstance(request, SigningRefused):
-            answer(self._failed(0, request))
+            answer(self._failed(0, request, self.counts.other))
             return
+        began = self._clock()
         request_id = request.request_id
+        answers = self.counts.of(request.scheme)
         try:
             approved = approve(request, self._registry.grant)
             self._registry.require_trusted(approved.key_id)
@@ -82,27 +85,34 @@ class Signatures:
                 _LANES[approved.side, approved.scheme.is_rsa],
                 lambda: self._token.sign(approved.key_id, approved.scheme, approved.message),
                 lambda signature, error: answer(
-                    self._response(request_id, approved.key_id, signature, error)
+                    self._response(request_id, approved.key_id, signature, error, answers, began)
                 ),
                 limit=self._limit if limit is None else min(limit, self._limit),
                 caller=caller,
             )
         except (SigningRefused, Retryable) as error:
-            answer(self._failed(request_id, error))
+            answer(self._failed(request_id, error, answers))
 
     def _response(
-        self, request_id: int, key_id: KeyId, signature: bytes, error: BaseException | None
+        self,
+        request_id: int,
+        key_id: KeyId,
+        signature: bytes,
+        error: BaseException | None,
+        answers: Answers,
+        began: float,
     ) -> pb.SignResponse:
+        self.counts.times.observe(self._clock() - began)
         if isinstance(error, NoSuchKey | KeyChanged):
             self._registry.replace(key_id, error)
         if error is not None:
-            return self._failed(request_id, error)
-        self.counts.signed += 1
+            return self._failed(request_id, error, answers)
+        answers.signed += 1
         return pb.SignResponse(request_id=request_id, signature=signature)
 
-    def _failed(self, request_id: int, error: BaseException) -> pb.SignResponse:
+    def _failed(self, request_id: int, error: BaseException, answers: Answers) -> pb.SignResponse:
         if isinstance(error, SigningRefused):
-            self.counts.refused += 1
+            answers.refused += 1
             if (suppressed := self._quiet.suppressed(error.reason)) is not None:
                 log.warning(
                     "signature refused",
@@ -113,11 +123,12 @@ class Signatures:
             reason = pb.Refusal.Reason.Name(error.reason.value)
             refusal = pb.Refusal(reason=reason, detail=str(error))
             return pb.SignResponse(request_id=request_id, refusal=refusal)
-        self.counts.told_to_retry += 1
+        answers.told_to_retry += 1
         return pb.SignResponse(request_id=request_id, retry=self._retry(error))
 
     def _retry(self, error: BaseException) -> pb.Retry:
         if isinstance(error, SignerBusy):
+            self.counts.busy += 1
             return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
         unavailable = pb.Retry.REASON_TOKEN_UNAVAILABLE
         if isinstance(error, NoSuchKey | KeyChanged):

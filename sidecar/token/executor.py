@@ -6,14 +6,14 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 
-from sidecar.errors import SignerBusy, TokenUnavailable
-from sidecar.token.lanes import FairQueue, Lane, Purpose
+from sidecar.errors import LoginRefused, SignerBusy, TokenError, TokenUnavailable
+from sidecar.token.lanes import FairQueue, Lane, LaneState, Purpose
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +65,8 @@ class TokenExecutor:
     """
 
     def __init__(self, threads: int, backlog: int) -> None:
+        # Whether the token answered when it was last asked; before that: it was just opened.
+        self.reachable = True
         self._loop = asyncio.get_running_loop()
         self._waiting: FairQueue[_Job] = FairQueue(backlog)
         # Taken twice for each piece of work, so without Condition's own layer of Python.
@@ -95,6 +97,11 @@ class TokenExecutor:
         """Threads that the module has not returned from within the limit of their work."""
         with self._lock:
             return sum(job.answered for job in self._running.values())
+
+    def lanes(self) -> Mapping[Lane, LaneState]:
+        """How every lane does now."""
+        with self._lock:
+            return self._waiting.states()
 
     def submit(
         self,
@@ -212,6 +219,11 @@ class TokenExecutor:
             return
         job.answered = True
         self._pending -= 1
+        if error is None:
+            self.reachable = True
+        elif isinstance(error, TokenError):
+            # Every other answer is one, too.
+            self.reachable = not isinstance(error, TokenUnavailable | LoginRefused)
         job.done(outcome, error)
 
     def _look(self) -> None:

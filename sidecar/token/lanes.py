@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
+from sidecar.core.histogram import Histogram
 from sidecar.errors import SignerBusy
 
 _J = TypeVar("_J")
 # How much the newest measurement counts for a lane's expected cost.
 _NEWEST = 0.2
+# From a signature in software to an RSA key that a TPM makes.
+_OPERATION_S = (
+    *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
+    *(0.1, 0.2, 0.5, 1, 2, 5, 10, 60, 180),
+)
 
 
 class Purpose(Enum):
@@ -32,6 +38,30 @@ class Lane:
     purpose: Purpose
     slow: bool = False
 
+    @property
+    def name(self) -> str:
+        return f"{self.purpose.value}-slow" if self.slow else self.purpose.value
+
+
+# There are no others: upkeep is not sorted by pace.
+LANES = (
+    Lane(Purpose.UPKEEP),
+    *(
+        Lane(purpose, slow)
+        for purpose in (Purpose.CLIENT, Purpose.SERVER)
+        for slow in (False, True)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """How one lane does at one moment."""
+
+    waiting: int
+    # How long the token took for each piece of work.
+    times: Histogram
+
 
 @dataclass
 class _State(Generic[_J]):
@@ -39,6 +69,7 @@ class _State(Generic[_J]):
     # Token time that the lane has had, in seconds, on the queue's own clock.
     used: float = 0.0
     cost: float = 0.0
+    times: Histogram = field(default_factory=lambda: Histogram(_OPERATION_S))
 
 
 class FairQueue(Generic[_J]):
@@ -50,6 +81,7 @@ class FairQueue(Generic[_J]):
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        # Those that were ever used: each `take` looks at all of them.
         self._lanes: dict[Lane, _State[_J]] = {}
         self._now = 0.0
 
@@ -58,7 +90,8 @@ class FairQueue(Generic[_J]):
 
     def put(self, lane: Lane, job: _J) -> None:
         """Raises `SignerBusy` where the lane is full; full lanes do not fill others."""
-        state = self._lanes.setdefault(lane, _State())
+        if (state := self._lanes.get(lane)) is None:
+            state = self._lanes[lane] = _State()
         if len(state.waiting) >= self._capacity:
             raise SignerBusy(f"{self._capacity} operations are waiting for the token; ask again")
         if not state.waiting:
@@ -82,6 +115,7 @@ class FairQueue(Generic[_J]):
         state = self._lanes[lane]
         state.used += seconds - state.cost
         state.cost += _NEWEST * (seconds - state.cost)
+        state.times.observe(seconds)
 
     def refund(self, lane: Lane) -> None:
         """Takes back what was charged for a job that was not begun after all."""
@@ -91,6 +125,14 @@ class FairQueue(Generic[_J]):
     def expected(self, lane: Lane) -> float:
         """Seconds that a job of `lane` takes, by those before; 0 before the first."""
         return self._lanes[lane].cost
+
+    def states(self) -> dict[Lane, LaneState]:
+        """Of every lane there is."""
+        states = {lane: self._lanes.get(lane, _State()) for lane in LANES}
+        return {
+            lane: LaneState(len(state.waiting), state.times.copy())
+            for lane, state in states.items()
+        }
 
     def drop(self, unwanted: Callable[[_J], bool]) -> list[_J]:
         """Removes and returns the jobs for which `unwanted` holds."""

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import stat
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -289,26 +288,6 @@ def test_keys_of_a_killed_sidecar_are_destroyed_and_its_neighbours_are_not(mesh:
     assert found["key_ids"] == [orphan]
     assert orphan in {entry["key_id"] for entry in follower.logged("key destroyed")}
     assert not neighbour.logged("key destroyed")
-
-
-def test_numbers_are_served_for_prometheus(mesh: Mesh) -> None:
-    mesh.start_issuer()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    sidecar = mesh.start_sidecar(metrics={"address": f"127.0.0.1:{port}"})
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    assert 'meshkey_token_assurance{assurance="software"} 1.0' in lines
-    assert 'meshkey_token_assurance{assurance="hardware"} 0.0' in lines
-    expires = identity_status(sidecar).not_after
-    (expiry,) = [line for line in lines if line.startswith("meshkey_certificate_not_after")]
-    assert float(expiry.split()[-1]) == expires
-    assert not [line for line in lines if "spiffe" in line]
-    taken = mesh.sidecar_settings("other", metrics={"address": f"127.0.0.1:{port}"})
-    second = mesh.serve("other", taken)
-    assert second.wait() == 69
-    assert f"metrics.address 127.0.0.1:{port}: Address already in use" in second.log_text()
 
 
 def test_the_probe_shows_what_the_token_can_do_and_leaves_nothing(mesh: Mesh) -> None:

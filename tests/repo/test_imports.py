@@ -30,6 +30,7 @@ _UNWANTED = {
     "h2",
     "http.server",
     "kubernetes",
+    "prometheus_client",
     "pytest",
     "rich.table",
     "sidecar.kubernetes",

@@ -12,6 +12,7 @@ from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar.admin.client import AdminClient, CommandFailed
 from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
+from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import AuthorityUnavailable
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
@@ -19,7 +20,10 @@ from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import SigningCounts
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
 
-COUNTS = SigningCounts(signed=5, refused=2, told_to_retry=1)
+COUNTS = SigningCounts()
+COUNTS.of(SignatureScheme.ED25519).signed = 5
+COUNTS.of(0).refused = 2
+COUNTS.of(SignatureScheme.ED25519).told_to_retry = 1
 
 
 @pytest.fixture

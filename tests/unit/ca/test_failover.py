@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -109,6 +110,22 @@ async def test_a_refusal_is_an_answer_and_opens_nothing(steady: Steady) -> None:
         with pytest.raises(AuthorityError, match=r"^no$"):
             await _ask(guarded)
     assert authority.asked == 10
+
+
+@pytest.mark.parametrize("step", [b"one", DOWN, NO])
+async def test_an_authority_is_timed_however_it_answers(
+    steady: Steady, step: bytes | Exception
+) -> None:
+    class Slow(Scripted):
+        async def sign(self, csr: bytes, lifetime: timedelta) -> Sequence[bytes]:
+            steady.now += timedelta(seconds=3)
+            return await super().sign(csr, lifetime)
+
+    guarded = GuardedAuthority("one", Slow(step), steady)
+    with suppress(AuthorityError):
+        await _ask(guarded)
+    times = dict(guarded.times.cumulative())
+    assert (times[2.5], times[5], guarded.times.sum) == (0, 1, 3.0)
 
 
 async def test_while_it_is_left_alone_the_error_says_so_and_why(steady: Steady) -> None:

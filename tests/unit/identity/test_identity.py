@@ -536,3 +536,16 @@ class _counter:  # noqa: N801  # used like a function
     def __call__(self) -> bool:
         self._left -= 1
         return self._left <= 0
+
+
+async def test_renewals_are_counted_whoever_asked_for_them(world: World) -> None:
+    identity = world.identity()
+    await identity.renew()
+    for error in (AuthorityUnavailable("gone"), AuthorityError("no")):
+        world.authority.failures.append(error)
+        with pytest.raises(type(error)):
+            await identity.renew()
+    async with _running(identity):
+        world.clock.advance(LIFETIME)
+        await _published(identity, 2)
+    assert (identity.renewals.succeeded, identity.renewals.failed) == (2, 2)

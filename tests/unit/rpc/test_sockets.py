@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 
 from sidecar.errors import StartFailed
-from sidecar.rpc.sockets import bind, unix_channel, unix_server
+from sidecar.rpc.sockets import bind, unix_channel, unix_listener, unix_server
 
 
 @asynccontextmanager
@@ -130,3 +130,22 @@ async def test_nothing_is_left_of_a_socket_when_its_server_stops(short_dir: Path
     async with _serving(short_dir / "s"):
         pass
     assert not (short_dir / "s").exists()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660])
+def test_a_listener_is_bound_in_the_same_way(short_dir: Path, mode: int) -> None:
+    path = short_dir / "s"
+    _leave_a_dead_socket(path)
+    with unix_listener(path, mode) as listener:
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        listener.listen()
+        with pytest.raises(StartFailed, match="another process serves"):
+            unix_listener(path, mode)
+    path.unlink()
+    path.write_text("precious")
+    with pytest.raises(StartFailed, match="is no socket"):
+        unix_listener(path, mode)
+    with pytest.raises(StartFailed, match="gone is no directory"):
+        unix_listener(short_dir / "gone" / "s", mode)
+    with pytest.raises(StartFailed, match="cannot be bound"):
+        unix_listener(short_dir / ("s" * 200), mode)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 from structlog.testing import capture_logs
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import (
     LoginRefused,
     NoSuchKey,
@@ -21,10 +23,11 @@ from sidecar.errors import (
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.signatures import Signatures
+from sidecar.telemetry import Answers
 from sidecar.token.base import KeyId
 from sidecar.token.executor import Caller
 from tests.fixtures.enrolment import LIFETIME, World
-from tests.fixtures.requests import sign_request, verify
+from tests.fixtures.requests import SCHEME, sign_request, verify
 from tests.fixtures.waiting import settle, soon
 
 
@@ -77,6 +80,58 @@ async def test_a_request_that_could_not_be_read_is_refused_under_number_0(signer
     answer = await signer.answer(SigningRefused(RefusalReason.MESSAGE, "no SignRequest"))
     assert answer.request_id == 0
     assert answer.refusal.reason == pb.Refusal.REASON_MESSAGE
+
+
+async def test_answers_are_counted_by_the_scheme_that_was_asked_for(
+    signer: _Signer, world: World
+) -> None:
+    counts = signer.signatures.counts
+    other_scheme, no_scheme = sign_request(signer.key_id), sign_request(signer.key_id)
+    other_scheme.scheme, no_scheme.scheme = SignatureScheme.ED25519, 0x9999
+    for request in (sign_request(signer.key_id), other_scheme, no_scheme, no_scheme):
+        await signer.answer(request)
+    await signer.answer(SigningRefused(RefusalReason.MESSAGE, "no SignRequest"))
+    world.token.available = False
+    await signer.answer(sign_request(signer.key_id))
+    counted = {scheme: each for scheme, each in counts.by_scheme.items() if each != Answers()}
+    assert counted == {
+        SCHEME: Answers(signed=1, told_to_retry=1),
+        SignatureScheme.ED25519: Answers(refused=1),
+    }
+    assert counts.other == Answers(refused=3)
+    assert (counts.signed, counts.refused, counts.told_to_retry) == (1, 4, 1)
+
+
+async def test_what_went_to_the_token_is_timed_up_to_its_answer(
+    signer: _Signer, world: World
+) -> None:
+    await signer.answer(sign_request(b"another"))
+    assert signer.signatures.counts.times.sum == 0
+    world.token.hold(signer.key_id)
+    answering = asyncio.create_task(signer.answer(sign_request(signer.key_id)))
+    await soon(lambda: world.token.waiting)
+    signer.now += 3.0
+    world.token.release(signer.key_id)
+    await answering
+    times = dict(signer.signatures.counts.times.cumulative())
+    assert (times[2], times[5], times[math.inf]) == (0, 1, 1)
+
+
+async def test_of_those_told_to_retry_the_busy_ones_are_counted(
+    signer: _Signer, world: World
+) -> None:
+    world.token.hold(signer.key_id)
+    ask = sign_request(signer.key_id)
+    answering = [asyncio.create_task(signer.answer(ask)) for _ in range(world.threads)]
+    await soon(lambda: len(world.token.waiting) == world.threads)
+    answering += [asyncio.create_task(signer.answer(ask)) for _ in range(world.backlog)]
+    await settle()
+    assert (await signer.answer(ask)).retry.reason == pb.Retry.REASON_BUSY
+    world.token.release(signer.key_id)
+    await asyncio.gather(*answering)
+    world.token.available = False
+    await signer.answer(ask)
+    assert (signer.signatures.counts.busy, signer.signatures.counts.told_to_retry) == (1, 2)
 
 
 async def test_an_expired_key_is_refused(signer: _Signer, world: World) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import NoSuchKey, SignerBusy, TokenUnavailable
+from sidecar.errors import NoSuchKey, PinLocked, SignerBusy, TokenError, TokenUnavailable
 from sidecar.token import executor as module
-from sidecar.token.executor import Caller, TokenExecutor
+from sidecar.token.executor import UPKEEP, Caller, TokenExecutor
 from sidecar.token.lanes import Lane, Purpose
 from tests.fixtures.waiting import BOUND_S, settle, soon
 
@@ -301,3 +301,57 @@ async def test_closing_does_not_wait_for_ever_for_a_module_that_hangs(
     assert entered.wait(BOUND_S)
     executor.close()
     release.set()
+
+
+# What there is to see of it
+
+
+@pytest.mark.parametrize(
+    ("error", "reachable"),
+    [
+        (TokenUnavailable("gone"), False),
+        (PinLocked("locked"), False),
+        (NoSuchKey("no key 0a1f"), True),
+    ],
+)
+async def test_the_last_answer_says_whether_the_token_is_there(
+    executor: TokenExecutor, error: TokenError, reachable: bool
+) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    assert executor.reachable
+    with pytest.raises(type(error)):
+        await executor.run(lambda: fail(error))
+    assert executor.reachable is reachable
+    with pytest.raises(ZeroDivisionError):
+        await executor.run(lambda: fail(ZeroDivisionError()))
+    assert executor.reachable is reachable, "an error that is not the token's says nothing"
+    await executor.run(lambda: None)
+    assert executor.reachable
+
+
+async def test_a_lane_shows_what_waits_in_it_and_how_long_the_rest_took() -> None:
+    executor = TokenExecutor(threads=1, backlog=10)
+    began, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        release.wait(BOUND_S)
+
+    _submit(executor, hold, lambda _: None)
+    await soon(began.is_set)
+    for _ in range(3):
+        _submit(executor, lambda: None, lambda _: None, CLIENT)
+    assert {lane.name: state.waiting for lane, state in executor.lanes().items()} == {
+        "upkeep": 0,
+        "client": 3,
+        "client-slow": 0,
+        "server": 0,
+        "server-slow": 0,
+    }
+    release.set()
+    await soon(lambda: not executor.pending)
+    executor.close()
+    done = {lane: [*state.times.cumulative()][-1][1] for lane, state in executor.lanes().items()}
+    assert (done[CLIENT], done[SERVER], done[UPKEEP]) == (3, 1, 0)

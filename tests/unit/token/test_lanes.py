@@ -133,3 +133,25 @@ def test_no_lane_waits_longer_than_one_turn_of_each_other(costs: list[float]) ->
     shares = [served[lane] * cost[lane] for lane in lanes]
     if all(count < 5000 for count in served.values()):
         assert max(shares) - min(shares) <= 3 * longest
+
+
+def test_a_lane_that_was_never_used_is_shown_too() -> None:
+    queue = FairQueue[int](3)
+    queue.put(SLOW_SERVER, 1)
+    queue.put(SLOW_SERVER, 2)
+    queue.take()
+    queue.charge(SLOW_SERVER, 0.5)
+    states = queue.states()
+    assert {lane: state.waiting for lane, state in states.items() if state.waiting} == {
+        SLOW_SERVER: 1
+    }
+    assert [lane.name for lane in states] == [
+        "upkeep",
+        "client",
+        "client-slow",
+        "server",
+        "server-slow",
+    ]
+    assert states[SLOW_SERVER].times.sum == 0.5
+    queue.charge(SLOW_SERVER, 0.5)
+    assert states[SLOW_SERVER].times.sum == 0.5, "what was shown stays as it is"
