@@ -143,8 +143,7 @@ class Identity:
                 log.warning("clock jumped, renewing", identity=self.name)
                 self._wake.set()
             if self.begun.is_set():
-                with suppress(MeshkeyError):  # recorded, and logged once
-                    await self._refresh_roots()
+                await self._follow_roots()
             self._alarm()
 
     async def _keep_valid(self) -> None:
@@ -205,6 +204,14 @@ class Identity:
         self.renewals.succeeded += 1
         await self._memory.keep(enrolled, obtained)
         return generation
+
+    async def _follow_roots(self) -> None:
+        try:
+            await self._refresh_roots()
+        except MeshkeyError:
+            pass  # the anchors have it in their errors, and in the log
+        except Exception as error:  # not even a bug takes a valid pair away
+            log.error("roots not followed", identity=self.name, exc_info=error)
 
     async def _refresh_roots(self, *, force: bool = False) -> None:
         """Whoever follows us learns of new roots at once: before there is a leaf under them."""

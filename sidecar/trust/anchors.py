@@ -13,10 +13,13 @@ from cryptography.hazmat.primitives import hashes
 
 from sidecar.core.roots import RootHistory
 from sidecar.core.trust import TrustBundle
-from sidecar.errors import CertificateRefused, MeshkeyError
+from sidecar.errors import CertificateRefused, MeshkeyError, TrustUnavailable
 from sidecar.trust.base import TrustSource
 
 log = structlog.get_logger(__name__)
+
+# A source that hangs must not hold up a renewal.
+_PATIENCE = timedelta(seconds=10)
 
 
 class TrustAnchors:
@@ -114,6 +117,9 @@ class _Domain:
     # Of the last look.
     failure: MeshkeyError | None = None
     complaint: str = ""
+    # One that has not come back: no second one is begun, or a file on a dead network mount
+    # would take one thread after the other.
+    loading: asyncio.Future[TrustBundle] | None = None
 
     def is_due(self, now: datetime) -> bool:
         # Also if the clock went back behind the last look.
@@ -122,7 +128,7 @@ class _Domain:
     async def load(self, now: datetime, longest_leaf: timedelta) -> None:
         self.looked = now
         try:
-            bundle = await self.source.load()
+            bundle = await self._loaded()
             if bundle.trust_domain != self.name:
                 raise CertificateRefused(
                     f"a source of {self.name} gave roots of {bundle.trust_domain}"
@@ -134,6 +140,21 @@ class _Domain:
         self.failure = None
         self.history = self.history.observe(bundle, now, longest_leaf)
         self._complain(_nothing_valid(bundle, now))
+
+    async def _loaded(self) -> TrustBundle:
+        loading = self.loading or asyncio.ensure_future(self.source.load())
+        self.loading = loading
+        try:
+            async with asyncio.timeout(_PATIENCE.total_seconds()):
+                return await asyncio.shield(loading)
+        except TimeoutError as error:
+            raise TrustUnavailable(
+                f"the source of {self.name}'s roots has not answered within "
+                f"{_PATIENCE.total_seconds():g} s; what it gave before stays in use"
+            ) from error
+        finally:
+            if loading.done():
+                self.loading = None
 
     def _complain(self, complaint: str) -> None:
         if complaint == self.complaint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from sidecar.core.chain import verified_chain
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused, MeshkeyError, TrustUnavailable
+from sidecar.trust import anchors as module
 from sidecar.trust.anchors import TrustAnchors
 from sidecar.trust.base import TrustSource
 from tests.fixtures import certificates
@@ -31,9 +33,13 @@ class Source:
         self.interval = interval
         self.answer: TrustBundle | MeshkeyError = _bundle(trust_domain, *roots)
         self.loads = 0
+        # Clear it and loads wait until it is set.
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def load(self) -> TrustBundle:
         self.loads += 1
+        await self.open.wait()
         if isinstance(self.answer, MeshkeyError):
             raise self.answer
         return self.answer
@@ -199,3 +205,23 @@ async def test_roots_that_have_all_expired_are_an_error_and_trusted_by_nobody() 
 def test_a_domain_is_not_federated_with_itself() -> None:
     with pytest.raises(ValueError, match=r"'own\.mesh' is federated with itself"):
         TrustAnchors(OWN, Source(OWN, OLD), {OWN: Source(OWN, NEW)}, LEAF)
+
+
+async def test_a_source_that_hangs_is_given_up_on_and_not_asked_a_second_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Source(OWN, OLD)
+    anchors = _anchors(source)
+    await anchors.refresh(START)
+    monkeypatch.setattr(module, "_PATIENCE", timedelta(0))
+    source.open.clear()
+    loads = source.loads
+    for _ in range(3):
+        await anchors.refresh(START, force=True)
+    assert source.loads == loads + 1
+    assert "has not answered within" in anchors.errors[OWN]
+    assert anchors.own == _bundle(OWN, OLD)
+    source.open.set()
+    monkeypatch.setattr(module, "_PATIENCE", timedelta(seconds=60))
+    await anchors.refresh(START, force=True)
+    assert not anchors.errors
