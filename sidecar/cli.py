@@ -145,13 +145,14 @@ def health(config: Path, as_json: bool, live: bool) -> None:
     import json
 
     from sidecar.admin.client import AdminClient
+    from sidecar.core.printable import printable
 
     with AdminClient(status_socket_of(config)) as client:
         problems = client.health()
     if as_json:
         click.echo(json.dumps({"healthy": not problems, "problems": problems}, indent=2))
     else:
-        click.echo("\n".join(problems) or "healthy")
+        click.echo("\n".join(map(printable, problems)) or "healthy")
     if problems and not live:
         sys.exit(EXIT_FAILED)
 

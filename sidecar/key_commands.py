@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from sidecar.command_options import config_option, json_option, opened_token, settings_of
+from sidecar.core.printable import printable
 from sidecar.errors import InputMissing, KeyInUse, KeyUnsuitable, NoSuchKey
 from sidecar.exits import one_line_errors
 
@@ -133,7 +134,7 @@ def destroy(config: Path, key_ids: Sequence[str], yes: bool) -> None:
         _require_unused(settings, found)
         if not yes:
             for key in found:
-                click.echo(f"{key.id}  {_printable(key.label)}  {key.origin.value}", err=True)
+                click.echo(f"{key.id}  {printable(key.label)}  {key.origin.value}", err=True)
             click.confirm("Destroy for good?", abort=True, err=True)
             # The answer may have taken its time.
             _require_unused(settings, found)
@@ -155,7 +156,7 @@ def _found(token: Pkcs11Token, key_ids: Sequence[str]) -> list[TokenKey]:
     for key_id in wanted:
         if key_id not in there:
             raise NoSuchKey(
-                f"no key {_printable(key_id)} on token {token.label!r}; "
+                f"no key {printable(key_id)} on token {token.label!r}; "
                 "list its keys with: meshkey keys list"
             )
     return [there[key_id] for key_id in wanted]
@@ -199,7 +200,3 @@ def _names(spiffe_id: str | None, dns: Sequence[str]) -> list[x509.GeneralName]:
         if len(name) > 253 or not _DNS_NAME.fullmatch(name.lower()):
             raise click.BadParameter(f"{name!r} is no DNS name", param_hint="--dns")
     return [x509.DNSName(name.lower()) for name in dns]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

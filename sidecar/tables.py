@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
+from sidecar.core.printable import printable
 from sidecar.core.public_key import algorithm_of
 from sidecar.token.base import TokenKey
 from sidecar.token.report import SchemeReport, TokenReport
@@ -77,9 +78,32 @@ def _plain(value: object) -> str:
 
 
 def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
-    """Prints the token, the counts and one row an identity."""
-    identities = [_identity(identity) for identity in status.identities]
-    summary = {
+    """Prints the token, the counts and a block for each identity."""
+    if as_json:
+        click.echo(json.dumps(_status(status), indent=2))
+        return
+    token, sds = status.token, status.sds
+    hung = f", {token.hung} hung {_plural('thread', token.hung)}" if token.hung else ""
+    answers = (
+        f"{status.signed} signed, {status.refused} refused, {status.told_to_retry} told to retry"
+    )
+    _show_facts(
+        [
+            ("token", f"{token.label}, {token.assurance}, {token.signatures} signatures{hung}"),
+            ("answers", answers),
+            (
+                "SDS",
+                f"{sds.streams} streams, {sds.acknowledged} acknowledged, {sds.refused} refused",
+            ),
+        ]
+    )
+    for identity in status.identities:
+        click.echo()
+        _show_facts(_facts(identity))
+
+
+def _status(status: pb.StatusResponse) -> dict[str, Any]:
+    return {
         "token": status.token.label,
         "assurance": status.token.assurance,
         "token_signatures": status.token.signatures,
@@ -87,45 +111,95 @@ def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
         "signed": status.signed,
         "refused": status.refused,
         "told_to_retry": status.told_to_retry,
+        "sds": {
+            "streams": status.sds.streams,
+            "acknowledged": status.sds.acknowledged,
+            "refused": status.sds.refused,
+        },
+        "identities": [_identity(identity) for identity in status.identities],
     }
-    if as_json:
-        click.echo(json.dumps({**summary, "identities": identities}, indent=2))
-        return
-    _show([summary], list(summary), as_json=False)
-    columns = [
-        "name",
-        "spiffe_id",
-        "generation",
-        "key_id",
-        "key_origin",
-        "not_after",
-        "next_renewal",
-    ]
-    _show(identities, [*columns, "subscribers", "last_error"], as_json=False)
 
 
 def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
     return {
         "name": status.name,
         "spiffe_id": status.spiffe_id,
+        "health": status.health,
+        "last_error": status.last_error,
         "generation": status.generation,
         "key_id": status.key_id.hex(),
         "key_origin": status.key_origin,
+        "token": status.token,
         "serial": status.serial,
+        "authority": status.authority,
         "not_before": _time(status.not_before),
         "not_after": _time(status.not_after),
         "next_renewal": _time(status.next_renewal),
-        "last_error": status.last_error,
+        "trust": [
+            {"trust_domain": each.trust_domain, "roots": each.roots, "error": each.error}
+            for each in status.trust
+        ],
         "subscribers": [
             {
-                "acked_generation": s.acked_generation,
-                "error": s.error,
-                "kind": s.kind,
-                "resource": s.resource,
+                "kind": each.kind,
+                "resource": each.resource,
+                "acked_generation": each.acked_generation,
+                "error": each.error,
             }
-            for s in status.subscribers
+            for each in status.subscribers
         ],
     }
+
+
+def _facts(status: pb.IdentityStatus) -> list[tuple[str, str]]:
+    """What there is to say of an identity, a line each; lines without a name go on."""
+    facts = [("identity", f"{status.name}: {status.health}"), ("SPIFFE ID", status.spiffe_id)]
+    if status.last_error:
+        facts.append(("last error", status.last_error))
+    if status.key_id:
+        facts += [
+            ("generation", str(status.generation)),
+            ("key", f"{status.key_id.hex()}, {status.key_origin}, on token {status.token}"),
+            ("certificate", f"serial {status.serial}, from CA {status.authority}"),
+            ("valid", f"from {_time(status.not_before)} to {_time(status.not_after)}"),
+            ("renewal", f"at {_time(status.next_renewal)}"),
+        ]
+    trusted = [_trusted(each) for each in status.trust]
+    followers = [_follower(each) for each in status.subscribers]
+    return facts + _listed("trusts", trusted) + _listed("followed by", followers)
+
+
+def _trusted(status: pb.TrustStatus) -> str:
+    error = f"; {status.error}" if status.error else ""
+    return f"{status.trust_domain}: {status.roots} {_plural('root', status.roots)}{error}"
+
+
+def _follower(status: pb.SubscriberStatus) -> str:
+    which = f"{status.kind} {status.resource}".rstrip()
+    acknowledged = (
+        f"acknowledged generation {status.acked_generation}"
+        if status.acked_generation
+        else "acknowledged nothing yet"
+    )
+    return f"{which}: {acknowledged}" + (f"; refused: {status.error}" if status.error else "")
+
+
+def _listed(name: str, lines: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name if number == 0 else "", line) for number, line in enumerate(lines)]
+
+
+def _plural(word: str, number: int) -> str:
+    return word if number == 1 else f"{word}s"
+
+
+def _show_facts(facts: Sequence[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=11, no_wrap=True)
+    # Long SPIFFE IDs are folded: what is cut off cannot be copied.
+    table.add_column(overflow="fold")
+    for name, text in facts:
+        table.add_row(name, _cell(text))
+    Console().print(table)
 
 
 def _time(seconds: int) -> str:
@@ -145,12 +219,5 @@ def _show(
 
 
 def _cell(value: Any) -> Text:
-    if isinstance(value, list):
-        value = ", ".join(map(_subscriber, value))
     # Labels and subscribers' errors come from outside: no markup, nothing for the terminal.
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)))
-
-
-def _subscriber(status: Mapping[str, Any]) -> str:
-    parts = (status["acked_generation"], status["resource"], status["error"])
-    return " ".join(str(part) for part in parts if part != "")
+    return Text(printable(str(value)))

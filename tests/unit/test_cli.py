@@ -30,6 +30,8 @@ from tests.fixtures.requests import ALGORITHM
 
 SETTINGS = '[token]\nlabel = "mesh"\npin_file = "/pin"\n[admin]\nsocket = "/run/mk-nothing"\n'
 
+LONG_ID = "spiffe://test.mesh/" + "n" * 100
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
@@ -53,7 +55,7 @@ def test_the_version_is_printed() -> None:
     assert _run("version").stdout == f"meshkey {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "keys", "status", "rotate"])
+@pytest.mark.parametrize("command", ["serve", "keys", "status", "health", "rotate"])
 def test_a_wrong_setting_is_one_line_and_exit_code_64(command: str, tmp_path: Path) -> None:
     result = _run(command, "--config", tmp_path / "gone.toml")
     assert result.exit_code == EXIT_CONFIGURATION == 64
@@ -73,11 +75,13 @@ def test_the_file_is_named_by_the_environment_too(config: Path) -> None:
     assert "PIN file /pin: No such file" in _one_line(result)
 
 
-@pytest.mark.parametrize("command", ["status", "rotate"])
+@pytest.mark.parametrize(
+    "command", [["status"], ["rotate"], ["health"], ["health", "--live"], ["health", "--json"]]
+)
 def test_a_process_that_is_not_there_is_one_line_and_exit_code_69(
-    command: str, config: Path
+    command: list[str], config: Path
 ) -> None:
-    result = _run(command, "--config", config)
+    result = _run(*command, "--config", config)
     assert result.exit_code == EXIT_FAILED == 69
     assert "nothing serves /run/mk-nothing" in _one_line(result)
 
@@ -178,22 +182,32 @@ def _answer_status(monkeypatch: pytest.MonkeyPatch) -> None:
         signed=5,
         refused=2,
         told_to_retry=1,
+        sds=pb.SdsStatus(streams=3, acknowledged=7, refused=4),
         identities=[
             pb.IdentityStatus(
                 name="default",
                 spiffe_id="spiffe://test.mesh/web",
-                key_id=b"\x0a\x1f",
+                health="late",
+                key_id=bytes.fromhex("0a1f" * 8),
+                key_origin="born",
+                token="mesh",
                 generation=3,
-                serial="abc",
-                not_before=1,
+                serial="abc" * 13,
+                authority="istio",
+                not_before=1893452400,
                 not_after=1893499200,
+                next_renewal=1893476400,
                 last_error="the CA is gone",
+                trust=[
+                    pb.TrustStatus(trust_domain="test.mesh", roots=2),
+                    pb.TrustStatus(trust_domain="other.mesh", roots=1, error="no such file"),
+                ],
                 subscribers=[
                     pb.SubscriberStatus(acked_generation=2, error="no room", kind="module"),
                     pb.SubscriberStatus(acked_generation=0, kind="sds", resource="ROOTCA"),
                 ],
             ),
-            pb.IdentityStatus(name="new", spiffe_id="spiffe://test.mesh/new"),
+            pb.IdentityStatus(name="new", spiffe_id=LONG_ID, health="waiting"),
         ],
     )
     monkeypatch.setattr(AdminClient, "status", lambda _self: status)
@@ -202,36 +216,103 @@ def _answer_status(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _answer_status(monkeypatch)
     status: Any = json.loads(_run("status", "--json", "--config", config).stdout)
-    assert (status["token"], status["assurance"], status["signed"]) == ("mesh", "software", 5)
-    first, second = status["identities"]
-    assert (first["key_id"], first["generation"]) == ("0a1f", 3)
-    assert first["not_after"] == "2030-01-01T12:00:00+00:00"
-    assert first["subscribers"] == [
-        {"acked_generation": 2, "error": "no room", "kind": "module", "resource": ""},
-        {"acked_generation": 0, "error": "", "kind": "sds", "resource": "ROOTCA"},
-    ]
-    assert (second["key_id"], second["not_after"]) == ("", "")
+    first, second = status.pop("identities")
+    assert status == {
+        "token": "mesh",
+        "assurance": "software",
+        "token_signatures": 9,
+        "hung": 0,
+        "signed": 5,
+        "refused": 2,
+        "told_to_retry": 1,
+        "sds": {"streams": 3, "acknowledged": 7, "refused": 4},
+    }
+    assert first == {
+        "name": "default",
+        "spiffe_id": "spiffe://test.mesh/web",
+        "health": "late",
+        "last_error": "the CA is gone",
+        "generation": 3,
+        "key_id": "0a1f" * 8,
+        "key_origin": "born",
+        "token": "mesh",
+        "serial": "abc" * 13,
+        "authority": "istio",
+        "not_before": "2029-12-31T23:00:00+00:00",
+        "not_after": "2030-01-01T12:00:00+00:00",
+        "next_renewal": "2030-01-01T05:40:00+00:00",
+        "trust": [
+            {"trust_domain": "test.mesh", "roots": 2, "error": ""},
+            {"trust_domain": "other.mesh", "roots": 1, "error": "no such file"},
+        ],
+        "subscribers": [
+            {"kind": "module", "resource": "", "acked_generation": 2, "error": "no room"},
+            {"kind": "sds", "resource": "ROOTCA", "acked_generation": 0, "error": ""},
+        ],
+    }
+    assert first.keys() == second.keys()
+    assert (second["key_id"], second["not_after"], second["trust"]) == ("", "", [])
 
 
-def test_a_status_is_printed_for_people(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_fits_the_screen_of_a_person(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _answer_status(monkeypatch)
-    result = _run("status", "--config", config, COLUMNS="250")
+    result = _run("status", "--config", config, COLUMNS="100")
     assert result.exit_code == 0
-    for text in ("software", "spiffe://test.mesh/web", "2 no room, 0 ROOTCA", "the CA is gone"):
-        assert text in result.stdout
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert max(map(len, lines)) <= 100
+    assert lines[:-2] == [
+        "token        mesh, software, 9 signatures",
+        "answers      5 signed, 2 refused, 1 told to retry",
+        "SDS          3 streams, 7 acknowledged, 4 refused",
+        "",
+        "identity     default: late",
+        "SPIFFE ID    spiffe://test.mesh/web",
+        "last error   the CA is gone",
+        "generation   3",
+        f"key          {'0a1f' * 8}, born, on token mesh",
+        f"certificate  serial {'abc' * 13}, from CA istio",
+        "valid        from 2029-12-31T23:00:00+00:00 to 2030-01-01T12:00:00+00:00",
+        "renewal      at 2030-01-01T05:40:00+00:00",
+        "trusts       test.mesh: 2 roots",
+        "             other.mesh: 1 root; no such file",
+        "followed by  module: acknowledged generation 2; refused: no room",
+        "             sds ROOTCA: acknowledged nothing yet",
+        "",
+        "identity     new: waiting",
+    ]
+    assert "".join(line[13:] for line in lines[-2:]) == LONG_ID, "nothing is cut off"
+
+
+def test_a_token_whose_module_hangs_shows(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = pb.StatusResponse(token=pb.TokenStatus(label="mesh", hung=2))
+    monkeypatch.setattr(AdminClient, "status", lambda _self: status)
+    assert "2 hung threads" in _run("status", "--config", config).stdout
 
 
 def test_text_from_outside_is_neither_markup_nor_for_the_terminal(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hostile = "[/bold] [a] \x1b[2J\n\u202e"
     status = pb.StatusResponse(
-        identities=[pb.IdentityStatus(name="x", last_error="[/bold] [a] \x1b[2J\n")]
+        token=pb.TokenStatus(label=hostile),
+        identities=[
+            pb.IdentityStatus(
+                name="x",
+                last_error=hostile,
+                trust=[pb.TrustStatus(trust_domain="x", error=hostile)],
+                subscribers=[pb.SubscriberStatus(kind="sds", resource=hostile, error=hostile)],
+            )
+        ],
     )
     monkeypatch.setattr(AdminClient, "status", lambda _self: status)
     result = _run("status", "--config", config, COLUMNS="250")
     assert result.exit_code == 0
-    assert "[/bold] [a] \N{REPLACEMENT CHARACTER}[2J" in result.stdout
-    assert "\x1b" not in result.stdout
+    assert result.stdout.count("[/bold] [a] \N{REPLACEMENT CHARACTER}[2J") == 5
+    for printed in (result.stdout, _run("status", "--json", "--config", config).stdout):
+        assert "\x1b" not in printed
+        assert "\u202e" not in printed
 
 
 def test_a_rotation_says_what_is_published(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,3 +328,57 @@ def test_a_refused_rotation_is_one_line(config: Path, monkeypatch: pytest.Monkey
     result = _run("rotate", "-c", config, "nobody")
     assert result.exit_code == 69
     assert _one_line(result) == "meshkey: no identity 'nobody' here"
+
+
+# Health
+
+PROBLEM = "identity 'default': expired: the CA is gone"
+
+
+def _answer_health(monkeypatch: pytest.MonkeyPatch, *problems: str) -> None:
+    monkeypatch.setattr(AdminClient, "health", lambda _self: list(problems))
+
+
+@pytest.mark.parametrize("options", [[], ["--live"]])
+def test_a_process_that_is_well_says_so(
+    config: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    _answer_health(monkeypatch)
+    result = _run("health", "--config", config, *options)
+    assert (result.exit_code, result.stdout) == (0, "healthy\n")
+    result = _run("health", "--json", "--config", config, *options)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"healthy": True, "problems": []}
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 69), (["--live"], 0)])
+def test_a_process_that_is_unwell_is_alive(
+    config: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int
+) -> None:
+    _answer_health(monkeypatch, PROBLEM, "another")
+    result = _run("health", "--config", config, *options)
+    assert (result.exit_code, result.stdout) == (code, f"{PROBLEM}\nanother\n")
+    result = _run("health", "--json", "--config", config, *options)
+    assert result.exit_code == code
+    assert json.loads(result.stdout) == {"healthy": False, "problems": [PROBLEM, "another"]}
+
+
+def test_what_a_process_says_of_its_health_is_not_for_the_terminal(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer_health(monkeypatch, "the CA said \x1b[2J\nhealthy")
+    result = _run("health", "--config", config)
+    assert (
+        result.stdout
+        == "the CA said \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}healthy\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "socket"), [("status", "ro"), ("health", "ro"), ("rotate", "mk-nothing")]
+)
+def test_questions_go_to_the_read_only_socket_and_commands_do_not(
+    config: Path, command: str, socket: str
+) -> None:
+    config.write_text(SETTINGS + 'read_only = "/run/ro"\n', encoding="utf-8")
+    assert f"nothing serves /run/{socket}:" in _one_line(_run(command, "--config", config))

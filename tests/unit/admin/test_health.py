@@ -1,0 +1,80 @@
+"""What keeps a process from doing its work, and what does not yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sidecar.admin.health import problems_of
+from sidecar.admin.observed import Observed
+from sidecar.errors import AuthorityUnavailable, TokenUnavailable
+from sidecar.identity.identity import Identity
+from sidecar.identity.registry import IdentityRegistry
+from tests.fixtures.enrolment import LIFETIME, World
+from tests.fixtures.waiting import BOUND_S, soon
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.executor.close()
+
+
+@pytest.fixture
+def identity(world: World) -> Identity:
+    return world.identity()
+
+
+@pytest.fixture
+def seen(world: World, identity: Identity) -> Observed:
+    return Observed(world.token, world.executor, IdentityRegistry([identity]))
+
+
+async def test_before_the_first_certificate_nothing_can_be_signed(
+    seen: Observed, world: World, identity: Identity
+) -> None:
+    assert problems_of(seen) == ["identity 'default': no certificate yet"]
+    world.authority.failures.append(AuthorityUnavailable("the CA is gone"))
+    with pytest.raises(AuthorityUnavailable):
+        await identity.renew()
+    assert problems_of(seen) == ["identity 'default': no certificate yet: the CA is gone"]
+    await identity.renew()
+    assert problems_of(seen) == []
+
+
+@pytest.mark.parametrize("after", [LIFETIME * 0.8, LIFETIME * 0.99])
+async def test_what_still_works_is_no_problem_yet(
+    seen: Observed, world: World, identity: Identity, after: timedelta
+) -> None:
+    await identity.renew()
+    world.clock.advance(after)
+    assert problems_of(seen) == []
+
+
+async def test_an_expired_certificate_is_one(
+    seen: Observed, world: World, identity: Identity
+) -> None:
+    await identity.renew()
+    world.clock.advance(LIFETIME)
+    assert problems_of(seen) == ["identity 'default': expired"]
+
+
+async def test_a_module_that_hangs_is_one_until_it_returns(
+    seen: Observed, world: World, identity: Identity
+) -> None:
+    await identity.renew()
+    release = threading.Event()
+    with pytest.raises(TokenUnavailable):
+        await world.executor.run(lambda: release.wait(BOUND_S), limit=0.01)
+    assert problems_of(seen) == ["token 'fake': its module has not returned from 1 calls in time"]
+    release.set()
+    await soon(lambda: not problems_of(seen))
+
+
+async def test_a_process_without_identities_is_well(world: World) -> None:
+    assert problems_of(Observed(world.token, world.executor)) == []
