@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -68,9 +69,18 @@ async def test_a_module_that_hangs_is_one_until_it_returns(
     seen: Observed, world: World, identity: Identity
 ) -> None:
     await identity.renew()
-    release = threading.Event()
+    began, release = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        began.set()
+        release.wait(BOUND_S)
+
+    hanging = asyncio.create_task(world.executor.run(hang))
+    await soon(began.is_set)
+    (job,) = world.executor._running.values()
+    job.limit = 0.0
     with pytest.raises(TokenUnavailable):
-        await world.executor.run(lambda: release.wait(BOUND_S), limit=0.01)
+        await hanging
     assert problems_of(seen) == ["token 'fake': its module has not returned from 1 calls in time"]
     release.set()
     await soon(lambda: not problems_of(seen))
