@@ -63,8 +63,8 @@ class GuardedAuthority:
         """
         if wait := self._breaker.wait(self._steady()):
             raise AuthorityUnavailable(
-                f"{self._last_failure}; after {self._breaker.failures} failures it is left "
-                f"alone for another {wait.total_seconds():.0f} s"
+                f"{self._last_failure}; after {self._breaker.failures} failures {self.name} is "
+                f"left alone for another {wait.total_seconds():.0f} s"
             )
         self._breaker = self._breaker.attempted(self._steady())
         try:
@@ -129,7 +129,11 @@ class Failover:
 
 def _together(failures: Mapping[str, MeshkeyError]) -> MeshkeyError:
     if len(failures) == 1:
-        return next(iter(failures.values()))
+        ((name, error),) = failures.items()
+        # What an authority raises names it already.
+        return (
+            error if isinstance(error, AuthorityError) else CertificateRefused(f"{name}: {error}")
+        )
     later = any(isinstance(error, AuthorityUnavailable) for error in failures.values())
     kind = AuthorityUnavailable if later else AuthorityError
     return kind("; ".join(f"{name}: {error}" for name, error in failures.items()))

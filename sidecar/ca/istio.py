@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc.aio
 
 from sidecar._proto.third_party import istio_ca_pb2
-from sidecar.ca.istio_answer import certificates_in
+from sidecar.ca.istio_answer import NO_SUCH_CA, certificates_in
 from sidecar.ca.istio_connection import MAX_ANSWER, IstioConnection
 from sidecar.ca.istio_credentials import call_headers, read_token
 from sidecar.ca.pem import request_pem
@@ -126,7 +126,9 @@ class IstioAuthority:
     def _failure(self, code: grpc.StatusCode, detail: str) -> AuthorityError:
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in detail:
             # gRPC's own words: the answer was not read. The next one would be no smaller.
-            return AuthorityError(f"{self._name}: its answer is larger than {MAX_ANSWER} bytes")
+            return AuthorityError(
+                f"{self._name}: its answer is larger than {MAX_ANSWER} bytes; {NO_SUCH_CA}"
+            )
         kind = AuthorityUnavailable if code in _RETRYABLE else AuthorityError
         return kind(f"{self._name}: {code.name}: {detail}{_way_out(code, detail)}")
 
@@ -149,4 +151,8 @@ def _way_out(code: grpc.StatusCode, detail: str) -> str:
             "; the root file must hold the root of the CA's own TLS certificate, and that must "
             "name the host or the configured server name"
         )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "; see whether it is overloaded or cut off, or set a longer ca.deadline"
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return "; see whether it runs, and compare ca.address"
     return ""

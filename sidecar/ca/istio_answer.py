@@ -13,6 +13,8 @@ from sidecar.errors import AuthorityError
 # for a path through them long.
 _MAX_CERTIFICATES = 32
 
+NO_SUCH_CA = "ca.address must be that of istiod or istio-csr"
+
 
 def certificates_in(answer: bytes, name: str) -> list[bytes]:
     """DER certificates of a serialized `CertificateResponse`, in its order: leaf first.
@@ -27,15 +29,17 @@ def certificates_in(answer: bytes, name: str) -> list[bytes]:
     try:
         elements = list(istio_ca_pb2.CertificateResponse.FromString(answer).cert_chain)
     except DecodeError as error:
-        raise AuthorityError(f"{name}: its answer cannot be decoded") from error
+        raise AuthorityError(f"{name}: its answer cannot be decoded; {NO_SUCH_CA}") from error
     if len(elements) < 2:
         raise AuthorityError(
-            f"{name}: its answer has {len(elements)} elements; a leaf and a root are expected"
+            f"{name}: its answer has {len(elements)} elements, and a leaf and a root are expected; "
+            f"{NO_SUCH_CA}"
         )
     chain = [der for element in elements for der in _parsed(element, name)]
     if len(chain) > _MAX_CERTIFICATES:
         raise AuthorityError(
-            f"{name}: its answer has {len(chain)} certificates, more than {_MAX_CERTIFICATES}"
+            f"{name}: its answer has {len(chain)} certificates, more than {_MAX_CERTIFICATES}; "
+            "let it have fewer roots"
         )
     return chain
 
@@ -47,5 +51,5 @@ def _parsed(element: str, name: str) -> list[bytes]:
         ]
     except ValueError as error:
         raise AuthorityError(
-            f"{name}: its answer holds something that is no PEM certificate"
+            f"{name}: its answer holds something that is no PEM certificate; {NO_SUCH_CA}"
         ) from error

@@ -29,7 +29,7 @@ def read_token(path: Path) -> str:
     Raises:
         AuthorityUnavailable: there is none now; the kubelet may still write it.
     """
-    token = _content(path, "token file", _MAX_TOKEN).strip()
+    token = _content(path, "token file", _MAX_TOKEN, _MOUNT).strip()
     if not token:
         raise AuthorityUnavailable(f"token file {path} is empty; {_MOUNT}")
     # No exception is raised from one that would hold what the file holds.
@@ -45,15 +45,14 @@ def read_roots(path: Path) -> bytes:
         AuthorityUnavailable: there is none now, or something else with them; whoever keeps
             the file may be about to write it.
     """
-    content = _content(path, "root file", _MAX_ROOTS)
+    content = _content(path, "root file", _MAX_ROOTS, _ROOT)
     try:
         # Nothing but what was parsed goes to gRPC, which trusts the system's roots if it gets
         # nothing and takes what it can read if it gets garbage.
         return b"".join(root.public_bytes(Encoding.PEM) for root in certificates(content))
     except ValueError as error:
         raise AuthorityUnavailable(
-            f"root file {path} holds no readable PEM certificates; "
-            "it must have the root of the CA's own TLS certificate"
+            f"root file {path} holds no readable PEM certificates; {_ROOT}"
         ) from error
 
 
@@ -78,16 +77,19 @@ def call_headers(cluster_id: str, headers: Mapping[str, str]) -> tuple[tuple[str
 
 
 _MOUNT = "mount the projected service account token there"
+_ROOT = "it must have the root of the CA's own TLS certificate"
 
 
-def _content(path: Path, what: str, limit: int) -> bytes:
+def _content(path: Path, what: str, limit: int, way_out: str) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise AuthorityUnavailable(f"{what} {path} cannot be read: {error.strerror}") from error
+        raise AuthorityUnavailable(
+            f"{what} {path} cannot be read: {error.strerror}; {way_out}"
+        ) from error
     if len(content) > limit:
-        raise AuthorityUnavailable(f"{what} {path} is longer than {limit} bytes")
+        raise AuthorityUnavailable(f"{what} {path} is longer than {limit} bytes; {way_out}")
     return content
 
 

@@ -28,6 +28,9 @@ _PURPOSES = {
     Side.SERVER: ("server auth", ExtendedKeyUsageOID.SERVER_AUTH),
     Side.CLIENT: ("client auth", ExtendedKeyUsageOID.CLIENT_AUTH),
 }
+# What to do about names, and about extensions.
+_NAMES = "compare spiffe_id with the trust domain and the workload as the CA knows them"
+_TEMPLATE = "see by which template or profile the CA signs"
 # What istiod gives at most (MAX_WORKLOAD_CERT_TTL).
 LONGEST_LEAF = timedelta(days=90)
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -91,11 +94,12 @@ def _parsed(answer: Sequence[bytes]) -> list[x509.Certificate]:
     if len(answer) > _MOST_CERTIFICATES:
         raise CertificateRefused(
             f"the CA answered with {len(answer)} certificates, and at most "
-            f"{_MOST_CERTIFICATES} are read"
+            f"{_MOST_CERTIFICATES} are read: let it send fewer roots"
         )
     if (size := sum(map(len, answer))) > _MOST_BYTES:
         raise CertificateRefused(
-            f"the CA's answer has {size} bytes, and at most {_MOST_BYTES} fit into a handshake"
+            f"the CA's answer has {size} bytes, and at most {_MOST_BYTES} fit into a handshake: "
+            "let it send fewer roots"
         )
     try:
         return [x509.load_der_x509_certificate(der) for der in answer]
@@ -107,23 +111,30 @@ def _parsed(answer: Sequence[bytes]) -> list[x509.Certificate]:
 
 def _check_key(leaf: x509.Certificate, public_key: PublicKey) -> None:
     if leaf.public_key() != public_key:
-        raise CertificateRefused("the certificate is for another key than the one in the request")
+        raise CertificateRefused(
+            "the certificate is for another key than the one in the request: something mixes up "
+            "requests or answers, see the CA's log"
+        )
 
 
 def _check_name(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as error:
-        raise CertificateRefused("the certificate has no SPIFFE ID") from error
+        raise CertificateRefused(f"the certificate has no SPIFFE ID: {_NAMES}") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if uris != [str(spiffe_id)]:
-        raise CertificateRefused(f"the certificate names {uris}, expected exactly {spiffe_id}")
+        raise CertificateRefused(
+            f"the certificate names {uris}, expected exactly {spiffe_id}: {_NAMES}"
+        )
 
 
 def _check_usage(leaf: x509.Certificate) -> None:
     _check_key_usage(_extension(leaf, x509.KeyUsage))
     if _is_ca(leaf):
-        raise CertificateRefused("the certificate is a CA certificate; a workload's is not")
+        raise CertificateRefused(
+            f"the certificate is a CA certificate, which a workload's is not: {_TEMPLATE}"
+        )
 
 
 def _check_purposes(name: str, certificate: x509.Certificate, sides: frozenset[Side]) -> None:
@@ -137,7 +148,7 @@ def _check_purposes(name: str, certificate: x509.Certificate, sides: frozenset[S
     missing = [text for text, purpose in needed if purpose not in purposes]
     if missing and not unbounded:
         raise CertificateRefused(
-            f"the {name} has an extended key usage that lacks {' and '.join(missing)}"
+            f"the {name} has an extended key usage that lacks {' and '.join(missing)}: {_TEMPLATE}"
         )
 
 
@@ -153,10 +164,11 @@ def _check_key_usage(usage: x509.KeyUsage | None) -> None:
     if usage is None:
         return
     if not usage.digital_signature:
-        raise CertificateRefused("the certificate's key usage lacks digitalSignature")
+        raise CertificateRefused(f"the certificate's key usage lacks digitalSignature: {_TEMPLATE}")
     if usage.key_cert_sign or usage.crl_sign:
         raise CertificateRefused(
-            "the certificate may sign certificates or CRLs; a workload's may not"
+            "the certificate may sign certificates or CRLs, which a workload's may not: "
+            f"{_TEMPLATE}"
         )
 
 
@@ -190,11 +202,15 @@ def _check_lifetime(
     left = leaf.not_valid_after_utc - now
     if left < least_left:
         raise CertificateRefused(
-            f"the certificate is valid for {left} more, and at least {least_left} is needed: "
-            "let the CA give longer lifetimes, or compare the clocks"
+            f"the certificate is valid for {_whole(left)} more, and at least {least_left} is "
+            "needed: let the CA give longer lifetimes, or compare the clocks"
         )
     if left > longest + _CLOCK_SKEW:
         raise CertificateRefused(
-            f"the certificate is valid for {left} more, and at most {longest} is allowed: "
+            f"the certificate is valid for {_whole(left)} more, and at most {longest} is allowed: "
             "let the CA give shorter lifetimes"
         )
+
+
+def _whole(left: timedelta) -> timedelta:
+    return timedelta(seconds=int(left.total_seconds()))

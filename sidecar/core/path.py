@@ -50,7 +50,11 @@ def verified_path(
     try:
         return list(verifier.verify(leaf, list(intermediates)).chain)
     except VerificationError as error:
-        reason = _expiry(leaf, intermediates, roots, now) or str(error)
+        reason = (
+            _expiry(leaf, intermediates, roots, now)
+            or _stranger(leaf, intermediates, roots)
+            or str(error)
+        )
         raise CertificateRefused(f"the chain does not lead to a trusted root: {reason}") from error
 
 
@@ -70,8 +74,29 @@ def _expiry(
                 return (
                     f"the {kind} {issuer.subject.rfc4514_string()!r} is valid from "
                     f"{_time(issuer.not_valid_before_utc)} to "
-                    f"{_time(issuer.not_valid_after_utc)}, it is {_time(now)} here"
+                    f"{_time(issuer.not_valid_after_utc)}, it is {_time(now)} here: compare the "
+                    "clocks, or let the CA sign under its successor"
                 )
+    return ""
+
+
+def _stranger(
+    leaf: x509.Certificate,
+    intermediates: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+) -> str:
+    """Where the chain leads instead, in words; empty if a trusted root has signed in it."""
+    last, left = leaf, list(intermediates)
+    while not any(_is_issued(last, root) for root in roots):
+        above = next((each for each in left if each != last and _is_issued(last, each)), None)
+        if above is None:
+            return (
+                f"it ends below {last.issuer.rfc4514_string()!r}, whose key is not that of a "
+                "trusted root: put that root where the roots are read from, or let the CA send "
+                "what is missing between"
+            )
+        left.remove(above)
+        last = above
     return ""
 
 

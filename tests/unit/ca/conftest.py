@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,40 +10,14 @@ from typing import Any
 import pytest
 
 from sidecar.ca.istio import IstioAuthority
-from sidecar.ca.retries import Pacing
 from tests.fakes.istio_ca import CLUSTER_ID, SERVER_NAME, ClientFiles, IstioCa
 from tests.fakes.istio_ca import running as running_ca
 from tests.fakes.istio_rules import Istiod, Rules
 from tests.fixtures.kubernetes import RunningCluster, running_cluster
 from tests.fixtures.mesh import TRUST_DOMAIN
+from tests.fixtures.pauses import Pauses
 
 NewClient = Callable[..., IstioAuthority]
-
-
-@dataclass
-class Pauses:
-    """A clock that only sleep moves, and a sleep that takes no time."""
-
-    at: float = 1000.0
-    slept: list[float] = field(default_factory=list)
-    # Seconds that pass after the clock was read, one a reading.
-    after_reading: list[float] = field(default_factory=list)
-    luck: float = 0.5
-
-    def now(self) -> float:
-        read = self.at
-        if self.after_reading:
-            self.at += self.after_reading.pop(0)
-        return read
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.at += seconds
-        await asyncio.sleep(0)
-
-    @property
-    def pacing(self) -> Pacing:
-        return Pacing(now=self.now, sleep=self.sleep, random=lambda: self.luck)
 
 
 @pytest.fixture

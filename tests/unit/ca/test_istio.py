@@ -23,8 +23,9 @@ from tests.fakes.istio_pki import now, pem
 from tests.fakes.istio_rules import Asked
 from tests.fixtures import certificates
 from tests.fixtures.mesh import spiffe_id
+from tests.fixtures.pauses import Pauses
 from tests.fixtures.waiting import soon
-from tests.unit.ca.conftest import NewClient, Pauses
+from tests.unit.ca.conftest import NewClient
 
 ID = SpiffeId.parse(spiffe_id())
 KEY = certificates.new_key()

@@ -17,8 +17,9 @@ from tests.fakes.istio_ca import ClientFiles, IstioCa
 from tests.fakes.istio_pki import ServingPki
 from tests.fixtures import certificates
 from tests.fixtures.mesh import spiffe_id
+from tests.fixtures.pauses import Pauses
 from tests.fixtures.waiting import soon
-from tests.unit.ca.conftest import NewClient, Pauses
+from tests.unit.ca.conftest import NewClient
 
 CSR = build_csr(SpiffeId.parse(spiffe_id()), certificates.new_key())
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.ca.retries import retried
 from sidecar.errors import AuthorityError, AuthorityUnavailable
-from tests.unit.ca.conftest import Pauses
+from tests.fixtures.pauses import Pauses
 
 MINUTE = timedelta(minutes=1)
 
