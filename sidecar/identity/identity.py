@@ -88,6 +88,10 @@ class Identity:
         """How its certificate is doing now."""
         return self._rotation.health(self._clock().wall)
 
+    def uses(self, key_id: KeyId) -> bool:
+        """Whether it signs with the key, retires it, or waits for its certificate."""
+        return self.keyring.holds(key_id) or self._enrolment.pending == key_id
+
     async def run(self) -> None:
         """Keeps the identity valid until cancelled."""
         async with asyncio.TaskGroup() as group:
