@@ -69,9 +69,11 @@ class Enrolment:
         self.pending: KeyId | None = None
 
     async def run(
-        self, now: Callable[[], datetime], generation: int, bundle: TrustBundle
+        self, now: Callable[[], datetime], generation: int, bundle: Callable[[], TrustBundle]
     ) -> Enrolled:
         """Obtains the key of `generation` and a chain for it under the roots in `bundle`.
+
+        An authority may take days: what counts is the time, and the roots, when it answers.
 
         Raises what the token or the authorities raise, or `CertificateRefused`.
 
@@ -92,7 +94,7 @@ class Enrolment:
         return Enrolled(key, schemes, chain, authority)
 
     async def _certify(
-        self, key: TokenKey, bundle: TrustBundle, now: Callable[[], datetime]
+        self, key: TokenKey, bundle: Callable[[], TrustBundle], now: Callable[[], datetime]
     ) -> tuple[str, CertificateChain]:
         private = token_private_key(
             key.public_key, lambda scheme, message: self._token.sign(key.id, scheme, message)
@@ -104,7 +106,7 @@ class Enrolment:
                 answer,
                 public_key=key.public_key,
                 spiffe_id=self._spiffe_id,
-                roots=bundle.roots,
+                roots=bundle().roots,
                 now=now(),
                 sides=self._wish.sides,
                 least_left=min(_LEAST_LEFT, self._wish.lifetime / 2),

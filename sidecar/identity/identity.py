@@ -200,7 +200,7 @@ class Identity:
         self.begun.set()
         await self._roots_acknowledged()
         enrolled = await self._enrolment.run(
-            lambda: self._clock().wall, self.store.generation + 1, self.anchors.own
+            lambda: self._clock().wall, self.store.generation + 1, lambda: self.anchors.own
         )
         self.last_error = ""
         obtained = self._clock().wall

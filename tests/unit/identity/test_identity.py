@@ -549,3 +549,19 @@ async def test_renewals_are_counted_whoever_asked_for_them(world: World) -> None
         world.clock.advance(LIFETIME)
         await _published(identity, 2)
     assert (identity.renewals.succeeded, identity.renewals.failed) == (2, 2)
+
+
+async def test_a_root_that_goes_while_the_authority_takes_its_time_vouches_for_nothing(
+    world: World,
+) -> None:
+    identity = world.identity()
+    world.authority.open.clear()
+    async with _running(identity):
+        await soon(lambda: world.authority.requests)
+        world.trust_bundle.write_bytes(certificates.root("another").pem)
+        world.clock.advance(timedelta(seconds=2))
+        await soon(lambda: identity.anchors.own.roots != (world.authority.root.certificate,))
+        world.authority.open.set()
+        await soon(lambda: identity.last_error)
+    assert "does not lead to a trusted root" in identity.last_error
+    assert identity.store.current is None
