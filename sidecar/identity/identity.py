@@ -174,7 +174,7 @@ class Identity:
             now = self._clock()
             settled = self.anchors.settled_at(self._settle)
             if settled and not self._rotation.wait(now):
-                self._rotation = self._rotation.postponed(now, settled)
+                self._rotation = self._rotation.postponed(now, settled, _chance())
             if not (wait := self._rotation.wait(now)):
                 return
             self._wake.clear()
