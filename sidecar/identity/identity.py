@@ -106,6 +106,7 @@ class Identity:
         """
         async with self._renewing:
             try:
+                await self._refresh_roots(force=True)
                 return await self._renew()
             except Exception as error:
                 self._remember(error)
@@ -170,21 +171,26 @@ class Identity:
                 )
 
     async def _until_due(self) -> None:
-        while True:
-            now = self._clock()
-            settled = self.anchors.settled_at(self._settle)
-            if settled and not self._rotation.wait(now):
-                self._rotation = self._rotation.postponed(now, settled, _chance())
-            if not (wait := self._rotation.wait(now)):
-                return
+        while wait := self._wait():
             self._wake.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(wait.total_seconds(), _TICK_S))
 
+    def _wait(self) -> timedelta:
+        """How long it is until the next attempt, which waits for roots to settle."""
+        now = self._clock()
+        settled = self.anchors.settled_at(self._settle)
+        if settled and not self._rotation.wait(now):
+            self._rotation = self._rotation.postponed(now, settled, _chance())
+        return self._rotation.wait(now)
+
     async def _renew_or_take_up(self) -> None:
         if not self.begun.is_set() and await self._take_up():
             return
-        await self._renew()
+        await self._refresh_roots(force=True)
+        # A root that has only now been seen is to settle, too.
+        if not self._wait():
+            await self._renew()
 
     async def _take_up(self) -> bool:
         """Whether an earlier start's key and certificate are in use again."""
@@ -196,7 +202,6 @@ class Identity:
         return kept is not None and bool(self._rotation.wait(self._clock()))
 
     async def _renew(self) -> int:
-        await self._refresh_roots(force=True)
         self.begun.set()
         await self._roots_acknowledged()
         enrolled = await self._enrolment.run(

@@ -30,6 +30,7 @@ from sidecar.identity import identity as module
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot
 from sidecar.token.base import TokenKey
+from sidecar.trust.pem_file import PemFile
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
 from tests.fixtures.requests import SCHEME
@@ -448,6 +449,27 @@ async def test_a_renewal_waits_until_new_roots_have_been_published_for_a_while(
         world.trust_bundle.write_bytes(world.authority.root.pem + new.pem)
         await _published(identity, 2)
         world.clock.advance(timedelta(minutes=1, seconds=1))
+        await soon(_counter(5))
+        assert len(world.authority.requests) == 1, "it is due, but the root has not settled"
+        world.clock.advance(settle)
+        await _published(identity, 3)
+        assert len(world.authority.requests) == 2
+
+
+async def test_a_root_that_is_first_seen_when_a_renewal_is_due_settles_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A source that is looked at as seldom as a ClusterTrustBundle.
+    monkeypatch.setattr(PemFile, "interval", LIFETIME)
+    settle = timedelta(minutes=3)
+    world.schedule = replace(world.schedule, root_settle=settle)
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+        new = certificates.root("new")
+        world.trust_bundle.write_bytes(world.authority.root.pem + new.pem)
+        world.clock.advance(LIFETIME / 2 + timedelta(seconds=1))
+        await _published(identity, 2)
         await soon(_counter(5))
         assert len(world.authority.requests) == 1, "it is due, but the root has not settled"
         world.clock.advance(settle)
