@@ -91,7 +91,7 @@ class Assembly:
             self._parts.token,
             self._parts.executor,
             self._destruction,
-            identity.keyring.holds,
+            identity.uses,
         )
 
     def _memory(self, wish: Wish, keys: KeySource) -> Memory:

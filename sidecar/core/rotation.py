@@ -133,12 +133,16 @@ class Rotation:
         delay = retry_delay(losses - 1, random) if losses > 1 else timedelta(0)
         return replace(self, losses=losses, replacing=True, due=now.steady + delay)
 
-    def postponed(self, now: Moment, until: datetime) -> Rotation:
-        """Waits for something outside, but not so long that the certificate comes near its end."""
-        if self.obtained is None or self.not_after is None or self.replacing:
+    def postponed(self, now: Moment, until: datetime, random: float) -> Rotation:
+        """Waits for something outside, but not so long that the certificate comes near its end.
+
+        Others wait for the same thing, so it is a little longer: they do not go on together.
+        """
+        if self.obtained is None or self.not_after is None or self.replacing or until <= now.wall:
             return self
-        latest = self.not_after - (self.not_after - self.obtained) * _RESERVE
-        wait = min(until, latest) - now.wall
+        life = self.not_after - self.obtained
+        spread = life * self.policy.jitter * random
+        wait = min(until + spread, self.not_after - life * _RESERVE - spread) - now.wall
         return replace(self, due=max(self.due, now.steady + wait))
 
     def health(self, wall: datetime) -> Health:

@@ -17,7 +17,7 @@ from sidecar.core.token_key import token_private_key
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import MeshkeyError
 from sidecar.identity.keys import KeySource
-from sidecar.token.base import Token, TokenKey
+from sidecar.token.base import KeyId, Token, TokenKey
 from sidecar.token.executor import TokenExecutor
 
 # A certificate with less left is not worth a key, unless so little was wished for.
@@ -65,11 +65,15 @@ class Enrolment:
         self._token = token
         self._executor = executor
         self._authorities = authorities
+        # The key that waits for its certificate.
+        self.pending: KeyId | None = None
 
     async def run(
-        self, now: Callable[[], datetime], generation: int, bundle: TrustBundle
+        self, now: Callable[[], datetime], generation: int, bundle: Callable[[], TrustBundle]
     ) -> Enrolled:
         """Obtains the key of `generation` and a chain for it under the roots in `bundle`.
+
+        An authority may take days: what counts is the time, and the roots, when it answers.
 
         Raises what the token or the authorities raise, or `CertificateRefused`.
 
@@ -79,15 +83,18 @@ class Enrolment:
         try:
             # Shielded: a thread that makes a key cannot be stopped, only waited for.
             key = await asyncio.shield(obtaining)
+            self.pending = key.id
             schemes = await self._executor.run(lambda: tuple(self._token.schemes(key)))
             authority, chain = await self._certify(key, bundle, now)
         except BaseException:
             await self._discard(obtaining)
             raise
+        finally:
+            self.pending = None
         return Enrolled(key, schemes, chain, authority)
 
     async def _certify(
-        self, key: TokenKey, bundle: TrustBundle, now: Callable[[], datetime]
+        self, key: TokenKey, bundle: Callable[[], TrustBundle], now: Callable[[], datetime]
     ) -> tuple[str, CertificateChain]:
         private = token_private_key(
             key.public_key, lambda scheme, message: self._token.sign(key.id, scheme, message)
@@ -99,7 +106,7 @@ class Enrolment:
                 answer,
                 public_key=key.public_key,
                 spiffe_id=self._spiffe_id,
-                roots=bundle.roots,
+                roots=bundle().roots,
                 now=now(),
                 sides=self._wish.sides,
                 least_left=min(_LEAST_LEFT, self._wish.lifetime / 2),

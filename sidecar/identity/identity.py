@@ -88,6 +88,10 @@ class Identity:
         """How its certificate is doing now."""
         return self._rotation.health(self._clock().wall)
 
+    def uses(self, key_id: KeyId) -> bool:
+        """Whether it signs with the key, retires it, or waits for its certificate."""
+        return self.keyring.holds(key_id) or self._enrolment.pending == key_id
+
     async def run(self) -> None:
         """Keeps the identity valid until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -102,6 +106,7 @@ class Identity:
         """
         async with self._renewing:
             try:
+                await self._refresh_roots(force=True)
                 return await self._renew()
             except Exception as error:
                 self._remember(error)
@@ -166,21 +171,26 @@ class Identity:
                 )
 
     async def _until_due(self) -> None:
-        while True:
-            now = self._clock()
-            settled = self.anchors.settled_at(self._settle)
-            if settled and not self._rotation.wait(now):
-                self._rotation = self._rotation.postponed(now, settled)
-            if not (wait := self._rotation.wait(now)):
-                return
+        while wait := self._wait():
             self._wake.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(wait.total_seconds(), _TICK_S))
 
+    def _wait(self) -> timedelta:
+        """How long it is until the next attempt, which waits for roots to settle."""
+        now = self._clock()
+        settled = self.anchors.settled_at(self._settle)
+        if settled and not self._rotation.wait(now):
+            self._rotation = self._rotation.postponed(now, settled, _chance())
+        return self._rotation.wait(now)
+
     async def _renew_or_take_up(self) -> None:
         if not self.begun.is_set() and await self._take_up():
             return
-        await self._renew()
+        await self._refresh_roots(force=True)
+        # A root that has only now been seen is to settle, too.
+        if not self._wait():
+            await self._renew()
 
     async def _take_up(self) -> bool:
         """Whether an earlier start's key and certificate are in use again."""
@@ -192,11 +202,10 @@ class Identity:
         return kept is not None and bool(self._rotation.wait(self._clock()))
 
     async def _renew(self) -> int:
-        await self._refresh_roots(force=True)
         self.begun.set()
         await self._roots_acknowledged()
         enrolled = await self._enrolment.run(
-            lambda: self._clock().wall, self.store.generation + 1, self.anchors.own
+            lambda: self._clock().wall, self.store.generation + 1, lambda: self.anchors.own
         )
         self.last_error = ""
         obtained = self._clock().wall

@@ -129,13 +129,13 @@ class _Domain:
         self.looked = now
         try:
             bundle = await self._loaded()
-            if bundle.trust_domain != self.name:
-                raise CertificateRefused(
-                    f"a source of {self.name} gave roots of {bundle.trust_domain}"
-                )
         except MeshkeyError as error:
             self.failure = error
             self._complain(str(error))
+            return
+        except Exception as error:  # noqa: BLE001  # one domain's bug holds up no other
+            self.failure = TrustUnavailable(f"the source of {self.name}'s roots failed: {error!r}")
+            self._complain(str(self.failure), bug=error)
             return
         self.failure = None
         self.history = self.history.observe(bundle, now, longest_leaf)
@@ -146,7 +146,7 @@ class _Domain:
         self.loading = loading
         try:
             async with asyncio.timeout(_PATIENCE.total_seconds()):
-                return await asyncio.shield(loading)
+                bundle = await asyncio.shield(loading)
         except TimeoutError as error:
             raise TrustUnavailable(
                 f"the source of {self.name}'s roots has not answered within "
@@ -155,13 +155,16 @@ class _Domain:
         finally:
             if loading.done():
                 self.loading = None
+        if bundle.trust_domain != self.name:
+            raise CertificateRefused(f"a source of {self.name} gave roots of {bundle.trust_domain}")
+        return bundle
 
-    def _complain(self, complaint: str) -> None:
+    def _complain(self, complaint: str, bug: Exception | None = None) -> None:
         if complaint == self.complaint:
             return
         self.complaint = complaint
         if complaint:
-            log.error("trust source failed", trust_domain=self.name, error=complaint)
+            log.error("trust source failed", trust_domain=self.name, error=complaint, exc_info=bug)
         else:
             log.info("trust source works again", trust_domain=self.name)
 

@@ -156,15 +156,31 @@ def test_a_lost_key_is_replaced_at_once_and_those_after_it_with_a_growing_delay(
 def test_a_renewal_waits_for_roots_to_settle_but_not_into_the_last_fifth() -> None:
     state, now = certified(), at(LIFETIME / 2)
     minute = timedelta(minutes=1)
-    assert state.postponed(now, now.wall + minute).wait(now) == minute
-    assert state.postponed(now, now.wall + LIFETIME).wait(now) == LIFETIME * 0.3
-    assert state.postponed(now, now.wall - minute).wait(now) == ZERO
+    assert state.postponed(now, now.wall + minute, 0.5).wait(now) == minute
+    assert state.postponed(now, now.wall + LIFETIME, 0.5).wait(now) == LIFETIME * 0.3
+    assert state.postponed(now, now.wall - minute, 0.5).wait(now) == ZERO
+
+
+@pytest.mark.parametrize("settled", [LIFETIME * 0.45, LIFETIME * 0.6, LIFETIME])
+def test_a_thousand_workloads_that_wait_for_the_same_root_do_not_go_on_together(
+    settled: timedelta,
+) -> None:
+    generator = chance.Random(1)
+    requests: Counter[int] = Counter()
+    for _ in range(1000):
+        state = Rotation.start(RotationPolicy(), at(ZERO))
+        state = state.succeeded(at(ZERO), START, START + LIFETIME, generator.random())
+        now = at(state.due)
+        state = state.postponed(now, START + settled, generator.random())
+        requests[int(state.due.total_seconds())] += 1
+    # Twice the most of a renewal that waits for nothing.
+    assert max(requests.values()) <= 32
 
 
 def test_whoever_has_no_certificate_or_no_key_waits_for_no_roots() -> None:
     now = at(SECOND)
     for state in (Rotation.start(EXACT, now), certified().lost(now, 0.0)):
-        assert state.postponed(now, now.wall + LIFETIME).wait(now) == ZERO
+        assert state.postponed(now, now.wall + LIFETIME, 0.5).wait(now) == ZERO
 
 
 # Alarms
@@ -233,9 +249,17 @@ class AnyLife(RuleBasedStateMachine):
         self.state = self.state.lost(self.now, random)
         assert self.state.wait(self.now) <= timedelta(seconds=30)
 
-    @rule(by=st.timedeltas(ZERO, timedelta(days=2)))
-    def roots_change(self, by: timedelta) -> None:
-        self.state = self.state.postponed(self.now, self.now.wall + by)
+    @rule(by=st.timedeltas(ZERO, timedelta(days=2)), random=CHANCE)
+    def roots_change(self, by: timedelta, random: float) -> None:
+        before = self.state
+        self.state = self.state.postponed(self.now, self.now.wall + by, random)
+        if self.state != before:
+            assert before.obtained is not None
+            assert before.not_after is not None
+            # Never sooner than planned, and never into the last fifth.
+            assert self.state.due >= before.due
+            end = before.not_after - (before.not_after - before.obtained) * 0.2
+            assert self.state.next_attempt(self.now) <= end
 
     @invariant()
     def it_is_always_due_some_time(self) -> None:

@@ -24,7 +24,7 @@ from tests.fixtures.waiting import BOUND_S, soon
 
 
 async def test_the_new_key_the_chain_and_the_roots_belong_together(world: World) -> None:
-    enrolled = await world.enrolment().run(world.clock, 1, world.bundle())
+    enrolled = await world.enrolment().run(world.clock, 1, world.bundle)
     assert world.token.held_keys == {enrolled.key.id}
     assert enrolled.key.label == f"meshkey:tls:{OWNER}:1:{SPIFFE_ID}"
     assert enrolled.chain.not_after == world.clock() + LIFETIME
@@ -36,7 +36,7 @@ async def test_the_new_key_the_chain_and_the_roots_belong_together(world: World)
 
 async def test_every_run_makes_a_new_key(world: World) -> None:
     enrolment = world.enrolment()
-    first, second = [await enrolment.run(world.clock, 1, world.bundle()) for _ in range(2)]
+    first, second = [await enrolment.run(world.clock, 1, world.bundle) for _ in range(2)]
     assert first.key.id != second.key.id
 
 
@@ -44,7 +44,7 @@ async def test_every_run_makes_a_new_key(world: World) -> None:
 async def test_when_the_authority_fails_no_key_is_left(world: World, failure: Exception) -> None:
     world.authority.failures.append(failure)
     with pytest.raises(MeshkeyError) as raised:
-        await world.enrolment().run(world.clock, 1, world.bundle())
+        await world.enrolment().run(world.clock, 1, world.bundle)
     assert raised.value is failure
     assert not world.token.held_keys
 
@@ -63,20 +63,20 @@ async def test_when_the_answer_is_refused_no_key_is_left(
 ) -> None:
     world.authority.tamper = tamper
     with pytest.raises(CertificateRefused):
-        await world.enrolment().run(world.clock, 1, world.bundle())
+        await world.enrolment().run(world.clock, 1, world.bundle)
     assert not world.token.held_keys
 
 
 async def test_the_answers_own_root_is_not_trusted(world: World) -> None:
     world.trust_bundle.write_bytes(certificates.root("root").pem)
     with pytest.raises(CertificateRefused, match="does not lead to a trusted root"):
-        await world.enrolment().run(world.clock, 1, world.bundle())
+        await world.enrolment().run(world.clock, 1, world.bundle)
     assert not world.token.held_keys
 
 
 async def test_who_stops_during_the_authoritys_answer_leaves_no_key(world: World) -> None:
     world.authority.open.clear()
-    running = asyncio.create_task(world.enrolment().run(world.clock, 1, world.bundle()))
+    running = asyncio.create_task(world.enrolment().run(world.clock, 1, world.bundle))
     await soon(lambda: world.authority.requests)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -95,7 +95,7 @@ async def test_who_stops_while_the_token_makes_the_key_leaves_no_key(
         return generate(algorithm, label)
 
     monkeypatch.setattr(world.token, "generate", slow)
-    running = asyncio.create_task(world.enrolment().run(world.clock, 1, world.bundle()))
+    running = asyncio.create_task(world.enrolment().run(world.clock, 1, world.bundle))
     await soon(entered.is_set)
     running.cancel()
     release.set()
@@ -115,9 +115,9 @@ async def test_a_key_that_cannot_be_destroyed_does_not_hide_what_failed_first(
     world.authority.failures.append(AuthorityError("no"))
     enrolment = world.enrolment()
     with pytest.raises(AuthorityError):
-        await enrolment.run(world.clock, 1, world.bundle())
+        await enrolment.run(world.clock, 1, world.bundle)
     world.authority.open.clear()
-    running = asyncio.create_task(enrolment.run(world.clock, 1, world.bundle()))
+    running = asyncio.create_task(enrolment.run(world.clock, 1, world.bundle))
     await soon(lambda: len(world.authority.requests) == 2)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -131,5 +131,5 @@ async def test_a_key_that_cannot_be_destroyed_does_not_hide_what_failed_first(
 async def test_the_first_failure_of_the_token_is_the_one_reported(world: World) -> None:
     world.token.available = False
     with pytest.raises(TokenUnavailable):
-        await world.enrolment().run(world.clock, 1, world.bundle())
+        await world.enrolment().run(world.clock, 1, world.bundle)
     assert not world.authority.requests

@@ -30,6 +30,7 @@ from sidecar.identity import identity as module
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot
 from sidecar.token.base import TokenKey
+from sidecar.trust.pem_file import PemFile
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
 from tests.fixtures.requests import SCHEME
@@ -460,6 +461,27 @@ async def test_a_renewal_waits_until_new_roots_have_been_published_for_a_while(
         assert len(world.authority.requests) == 2
 
 
+async def test_a_root_that_is_first_seen_when_a_renewal_is_due_settles_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A source that is looked at as seldom as a ClusterTrustBundle.
+    monkeypatch.setattr(PemFile, "interval", LIFETIME)
+    settle = timedelta(minutes=3)
+    world.schedule = replace(world.schedule, root_settle=settle)
+    identity = world.identity()
+    async with _running(identity):
+        await _published(identity, 1)
+        new = certificates.root("new")
+        world.trust_bundle.write_bytes(world.authority.root.pem + new.pem)
+        world.clock.advance(LIFETIME / 2 + timedelta(seconds=1))
+        await _published(identity, 2)
+        await soon(_counter(5))
+        assert len(world.authority.requests) == 1, "it is due, but the root has not settled"
+        world.clock.advance(settle)
+        await _published(identity, 3)
+        assert len(world.authority.requests) == 2
+
+
 async def test_after_a_clock_jump_it_is_renewed_at_once(world: World) -> None:
     identity = world.identity()
     async with _running(identity):
@@ -554,3 +576,19 @@ async def test_renewals_are_counted_whoever_asked_for_them(world: World) -> None
         world.clock.advance(LIFETIME)
         await _published(identity, 2)
     assert (identity.renewals.succeeded, identity.renewals.failed) == (2, 2)
+
+
+async def test_a_root_that_goes_while_the_authority_takes_its_time_vouches_for_nothing(
+    world: World,
+) -> None:
+    identity = world.identity()
+    world.authority.open.clear()
+    async with _running(identity):
+        await soon(lambda: world.authority.requests)
+        world.trust_bundle.write_bytes(certificates.root("another").pem)
+        world.clock.advance(timedelta(seconds=2))
+        await soon(lambda: identity.anchors.own.roots != (world.authority.root.certificate,))
+        world.authority.open.set()
+        await soon(lambda: identity.last_error)
+    assert "does not lead to a trusted root" in identity.last_error
+    assert identity.store.current is None

@@ -56,9 +56,12 @@ async def _start(world: World) -> AsyncIterator[Identity]:
 
 async def _life(world: World) -> Snapshot:
     async with _start(world) as identity:
-        await soon((world.directory / "state" / "default.json").exists)
-        assert identity.store.current
-        return identity.store.current
+        snapshot = identity.store.current
+        assert snapshot
+        file = world.directory / "state" / "default.json"
+        # Not only that there is a file: it may be an earlier one, which is to be replaced.
+        await soon(lambda: file.exists() and str(snapshot.key_id) in file.read_text())
+        return snapshot
 
 
 async def test_a_restart_takes_up_its_key_and_certificate_and_keeps_its_schedule(

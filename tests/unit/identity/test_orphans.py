@@ -78,3 +78,18 @@ async def test_a_token_that_comes_late_is_swept_then(
     world.token.available = True
     await sweeping
     assert not world.token.held_keys
+
+
+async def test_a_key_that_waits_for_its_certificate_is_no_orphan(world: World) -> None:
+    world.authority.open.clear()
+    identity = world.identity()
+    renewing = asyncio.create_task(identity.renew())
+    await soon(lambda: world.authority.requests)
+    orphans = Orphans(
+        OWNER, timedelta(0), world.token, world.executor, world.destruction, identity.uses
+    )
+    await orphans.sweep()
+    world.authority.open.set()
+    await renewing
+    assert identity.store.current
+    assert world.token.held_keys == {identity.store.current.key_id}

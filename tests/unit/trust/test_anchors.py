@@ -31,7 +31,7 @@ class Source:
 
     def __init__(self, trust_domain: str, *roots: Signed, interval: timedelta = SECOND) -> None:
         self.interval = interval
-        self.answer: TrustBundle | MeshkeyError = _bundle(trust_domain, *roots)
+        self.answer: TrustBundle | Exception = _bundle(trust_domain, *roots)
         self.loads = 0
         # Clear it and loads wait until it is set.
         self.open = asyncio.Event()
@@ -40,7 +40,7 @@ class Source:
     async def load(self) -> TrustBundle:
         self.loads += 1
         await self.open.wait()
-        if isinstance(self.answer, MeshkeyError):
+        if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
@@ -225,3 +225,17 @@ async def test_a_source_that_hangs_is_given_up_on_and_not_asked_a_second_time(
     monkeypatch.setattr(module, "_PATIENCE", timedelta(seconds=60))
     await anchors.refresh(START, force=True)
     assert not anchors.errors
+
+
+async def test_a_bug_in_one_domains_source_keeps_the_others_going_and_is_not_hidden() -> None:
+    own, other = Source(OWN, OLD), Source(OTHER, FOREIGN)
+    anchors = _anchors(own, other=other)
+    await anchors.refresh(START)
+    own.answer, other.answer = _bundle(OWN, OLD, NEW), RuntimeError("can't start new thread")
+    with capture_logs() as logs:
+        await anchors.refresh(START, force=True)
+        await anchors.refresh(START, force=True)
+    assert anchors.bundles(START) == (_bundle(OWN, OLD, NEW), _bundle(OTHER, FOREIGN))
+    assert "can't start new thread" in anchors.errors[OTHER]
+    (failed,) = (entry for entry in logs if entry["event"] == "trust source failed")
+    assert failed["exc_info"] is other.answer
