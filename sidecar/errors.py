@@ -134,6 +134,10 @@ class SecretNotReady(Retryable):
     """There is such a secret, and what it is made of is not there yet."""
 
 
+class DiscoveryBusy(Retryable):
+    """More is asked for over SDS than is served at once."""
+
+
 class DiscoveryRefused(MeshkeyError):
     """A request over SDS is no such message, or asks for more than a stream may."""
 

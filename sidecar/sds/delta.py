@@ -8,7 +8,7 @@ from sidecar._proto.third_party import envoy_sds_pb2 as pb
 from sidecar.errors import DiscoveryRefused, UnknownSecret
 from sidecar.sds import resources
 from sidecar.sds.followed import MAX_NAMES, Followed, checked
-from sidecar.sds.requests import require_secrets
+from sidecar.sds.requests import node_of, require_secrets
 from sidecar.sds.verdicts import Verdicts
 from sidecar.sds.watched import Watched
 
@@ -36,7 +36,7 @@ class DeltaExchange:
             DiscoveryRefused: secrets are not all that it asks for, or it asks for too much.
         """
         require_secrets(request.type_url)
-        self._node = self._node or request.node.id
+        self._node = self._node or node_of(request)
         if (judged := self._unjudged.pop(request.response_nonce, None)) is not None:
             self._verdicts.judge(request, judged, self._node)
         for name in request.resource_names_unsubscribe:
@@ -83,7 +83,7 @@ class DeltaExchange:
     def _take_over(self, request: pb.DeltaDiscoveryRequest) -> None:
         """What the client has from an earlier stream is not sent again while it is current."""
         for name, held in request.initial_resource_versions.items():
-            if held and (watched := self._followed.named(name)):
+            if resources.is_version(held) and (watched := self._followed.named(name)):
                 watched.claim(held)
 
 

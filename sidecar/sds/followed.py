@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from sidecar.errors import DiscoveryRefused
+from sidecar.errors import DiscoveryBusy, DiscoveryRefused
 from sidecar.sds.names import MAX_NAME_BYTES
 from sidecar.sds.secret_source import SecretSource
 from sidecar.sds.watched import Watched
 
 MAX_NAMES = 64
+# On all streams together: a change is told to each of them, and signatures wait meanwhile.
+MAX_FOLLOWED = 2048
 
 
 class Followed:
@@ -41,12 +43,16 @@ class Followed:
         Raises:
             UnknownSecret: nothing of ours has that name.
             DiscoveryRefused: one name too many.
+            DiscoveryBusy: too many on all streams together.
         """
         if watched := self._watched.get(name):
             return watched
         self.source.require_known(name)
         if len(self._watched) >= MAX_NAMES:
             raise DiscoveryRefused(f"a stream may follow at most {MAX_NAMES} secrets")
+        if self.source.followed >= MAX_FOLLOWED:
+            raise DiscoveryBusy(f"{MAX_FOLLOWED} secrets are followed already; try again later")
+        self.source.followed += 1
         watched = self._watched[name] = Watched(name)
         task = asyncio.create_task(self.source.follow(watched, self.news.set))
         task.add_done_callback(self._ended)
@@ -57,6 +63,7 @@ class Followed:
         """Does not follow `name` any more, if it did."""
         if self._watched.pop(name, None):
             self._tasks.pop(name).cancel()
+            self.source.followed -= 1
 
     def close(self) -> None:
         for name in tuple(self._watched):

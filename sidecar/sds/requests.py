@@ -7,10 +7,13 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from sidecar._proto.third_party import envoy_sds_pb2 as pb
 from sidecar.errors import DiscoveryRefused
 from sidecar.sds.names import shown
 from sidecar.sds.resources import SECRET
 
+# A node's identifier is kept as long as its stream, to be named in the log.
+_MAX_NODE = 100
 # The first request describes the proxy, which Istio's do at length.
 MAX_MESSAGE_BYTES = 1024 * 1024
 
@@ -31,6 +34,11 @@ def decoder(kind: type[_M]) -> Callable[[bytes], _M | DiscoveryRefused]:
             return DiscoveryRefused(f"what came is no {kind.__name__} message")
 
     return decode
+
+
+def node_of(request: pb.DiscoveryRequest | pb.DeltaDiscoveryRequest) -> str:
+    """Whose request it is, or the beginning of that. Only the first of a stream says it."""
+    return request.node.id[:_MAX_NODE]
 
 
 def require_secrets(type_url: str) -> None:

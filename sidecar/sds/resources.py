@@ -77,6 +77,11 @@ def version(secrets: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(secrets)).hexdigest()[:_VERSION_DIGITS]
 
 
+def is_version(text: str) -> bool:
+    """Whether `text` can be a version of ours: no long one is kept."""
+    return len(text) == _VERSION_DIGITS
+
+
 def _pem(certificates: Iterable[bytes]) -> pb.DataSource:
     text = "".join(ssl.DER_cert_to_PEM_cert(der) for der in certificates)
     return pb.DataSource(inline_bytes=text.encode())

@@ -39,6 +39,8 @@ class SecretSource:
         files: RootFiles,
         root_validator: RootValidator,
     ) -> None:
+        # How many names are followed now, on all streams together.
+        self.followed = 0
         self._registry = registry
         self._files = files
         self._root_validator = root_validator

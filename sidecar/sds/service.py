@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from sidecar._proto.third_party import envoy_sds_pb2 as pb
-from sidecar.errors import DiscoveryRefused, MeshkeyError
+from sidecar.errors import DiscoveryBusy, DiscoveryRefused, MeshkeyError
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.status import status_of
 from sidecar.sds import resources
@@ -31,6 +31,9 @@ from sidecar.telemetry import SdsCounts
 _SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 # How often files of roots are looked at.
 _FILE_INTERVAL = timedelta(seconds=5)
+# Envoy has a stream for each secret. Whoever opens more than these must not take the memory of
+# the process that signs.
+_MAX_STREAMS = 1024
 
 _FetchContext = grpc.aio.ServicerContext[
     pb.DiscoveryRequest | DiscoveryRefused, pb.DiscoveryResponse
@@ -102,6 +105,8 @@ class SdsService:
     ) -> None:
         self._counts.streams += 1
         try:
+            if self._counts.streams > _MAX_STREAMS:
+                raise DiscoveryBusy(f"{_MAX_STREAMS} streams are open already; try again later")
             # Not with the first response, which may take as long as a certificate does.
             await context.send_initial_metadata(())
             await stream.run(requests, context.write)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from sidecar._proto.third_party import envoy_sds_pb2 as pb
 from sidecar.sds import resources
 from sidecar.sds.followed import Followed, checked
-from sidecar.sds.requests import require_secrets
+from sidecar.sds.requests import node_of, require_secrets
 from sidecar.sds.verdicts import Verdicts
 from sidecar.sds.watched import Watched
 
@@ -36,8 +36,7 @@ class SotwExchange:
             UnknownSecret: nothing of ours has a name that it asks for.
         """
         require_secrets(request.type_url)
-        # Only the first request says whose it is.
-        self._node = self._node or request.node.id
+        self._node = self._node or node_of(request)
         # After a restart of ours the first request may still have a nonce of before; the
         # version in it says nothing that matters: what is asked for is sent.
         if self._nonce and request.response_nonce not in {"", self._nonce}:

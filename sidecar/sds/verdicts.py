@@ -16,7 +16,6 @@ from sidecar.telemetry import SdsCounts
 log = structlog.get_logger(__name__)
 
 _MAX_REASON = 500
-_MAX_NODE = 100
 
 
 class Verdicts:
@@ -35,7 +34,7 @@ class Verdicts:
         """`request` speaks of a response with these secrets in these versions."""
         if request.HasField("error_detail"):
             self._counts.nacks += 1
-            error = _printable(request.error_detail.message, _MAX_REASON) or "no reason given"
+            error = _printable(request.error_detail.message[:_MAX_REASON]) or "no reason given"
         else:
             self._counts.acks += 1
             error = ""
@@ -59,11 +58,11 @@ class Verdicts:
                 secret=name,
                 version=version,
                 error=error,
-                node=_printable(node, _MAX_NODE),
+                node=_printable(node),
                 suppressed=suppressed,
             )
 
 
-def _printable(text: str, limit: int) -> str:
+def _printable(text: str) -> str:
     """What a caller has written, fit for a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text[:limit])
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -19,7 +19,7 @@ from sidecar.core.trust import TrustBundle
 from sidecar.errors import DiscoveryRefused
 from sidecar.rpc.sockets import bind, unix_channel, unix_server
 from sidecar.sds import resources
-from sidecar.sds.requests import MAX_MESSAGE_BYTES, decoder
+from sidecar.sds.requests import MAX_MESSAGE_BYTES, decoder, node_of
 from sidecar.sds.resources import SECRET
 from tests.fixtures.discovery import SERVICE, SecretsCall, secrets_of, sotw_request
 from tests.fixtures.waiting import soon
@@ -232,6 +232,45 @@ async def test_many_streams_are_served_at_once(sds: Sds, channel: grpc.aio.Chann
         call.cancel()
 
 
+async def test_more_streams_than_are_served_at_once_are_told_to_come_back(
+    sds: Sds, channel: grpc.aio.Channel
+) -> None:
+    sds.counts.streams = 1023
+    last, one_too_many = SecretsCall(channel), SecretsCall(channel)
+    await last.accepted()
+    assert await one_too_many.end() == (
+        grpc.StatusCode.UNAVAILABLE,
+        "1024 streams are open already; try again later",
+    )
+    assert sds.counts.streams == 1024
+    last.cancel()
+
+
+async def test_more_names_than_are_followed_at_once_are_told_to_come_back(
+    sds: Sds, channel: grpc.aio.Channel
+) -> None:
+    await sds.identity.renew()
+    names = [f"spiffe://domain{number}" for number in range(64)]
+    streams = [SecretsCall(channel, "DeltaSecrets") for _ in range(32)]
+    for stream in streams:
+        await stream.write(delta_subscribe(*names))
+        await stream.read()
+    assert len(sds.identity.store.subscriptions) == 2048
+    one_too_many = SecretsCall(channel)
+    await one_too_many.ask("ROOTCA")
+    assert await one_too_many.end() == (
+        grpc.StatusCode.UNAVAILABLE,
+        "2048 secrets are followed already; try again later",
+    )
+    for stream in streams:
+        stream.cancel()
+    await soon(lambda: not sds.identity.store.subscriptions)
+    again = SecretsCall(channel)
+    await again.ask("ROOTCA")
+    assert secrets_of(await again.answer()) == ["ROOTCA"]
+    again.cancel()
+
+
 async def test_a_slow_reader_sees_the_newest_state_and_slows_nobody(
     sds: Sds, channel: grpc.aio.Channel, short_dir: Path
 ) -> None:
@@ -282,6 +321,12 @@ async def test_after_a_restart_the_same_content_has_the_same_version(
     await server.stop(None)
     assert second.version_info == first.version_info
     assert second.nonce != first.nonce
+
+
+def test_of_what_a_client_says_of_itself_little_is_kept() -> None:
+    assert node_of(sotw_request(node="n" * 1000)) == "n" * 100
+    assert resources.is_version(resources.version([b"a secret"]))
+    assert not resources.is_version("0" * 1000)
 
 
 @given(st.binary(max_size=200))
