@@ -26,6 +26,10 @@ test: setup lint ## Every test there is
 	@$(CARGO) test --release --locked
 	@$(PYTHON) -m pytest
 
+.PHONY: soak
+soak: setup ## 500 rotations under load, about ten minutes (ROTATIONS=n: so many)
+	@MESHKEY_SOAK_ROTATIONS=$(or $(ROTATIONS),500) $(PYTHON) -m pytest -s tests/e2e/test_soak.py
+
 .PHONY: lint
 lint: setup ## Formatting, types, import directions
 	@.venv/bin/ruff format --check --quiet .
@@ -52,7 +56,7 @@ setup: preflight $(INSTALLED) module
 
 .PHONY: preflight
 preflight:
-	@tools/preflight .stamps/cargo $(if $(filter test bench,$(MAKECMDGOALS)),tests)
+	@tools/preflight .stamps/cargo $(if $(filter test soak bench,$(MAKECMDGOALS)),tests)
 
 $(INSTALLED): requirements/dev.lock pyproject.toml | preflight
 	@echo "setting up .venv (once, about a minute)"

@@ -20,14 +20,15 @@ from sidecar.token.pin_sources import PinFile
 from sidecar.token.pkcs11 import Pkcs11Token
 from sidecar.token.profiles import P11_KIT, SOFTHSM2, TPM2, TokenProfile
 from tests.fixtures import process
+from tests.fixtures.limits import time_limit
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.p11kit import RemoteStore, remote_store
 from tests.fixtures.swtpm import MessageBus, TpmStore, tpm_store
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 MESH = TokenSelector(label="mesh")
-# Before pytest-timeout ends everything without a word about the processes.
-_DUMP_AFTER_S = 110.0
+# So much before pytest-timeout ends everything, without a word about the processes.
+_DUMP_BEFORE_S = 10.0
 
 # Speed is no property of correct code; loaded machines are slow.
 hypothesis_settings.register_profile(
@@ -158,9 +159,9 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Prints the logs of the processes just before a test that hangs is ended."""
-    timer = threading.Timer(_DUMP_AFTER_S, process.dump_logs)
+    timer = threading.Timer(time_limit(item) - _DUMP_BEFORE_S, process.dump_logs)
     timer.daemon = True
     timer.start()
     try:

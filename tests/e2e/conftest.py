@@ -12,9 +12,10 @@ import pytest
 from sidecar.demo.envoy import Envoy
 from tests.e2e.application import Application
 from tests.e2e.lab import Lab, open_labs
+from tests.fixtures.limits import time_limit
 
-# Before pytest-timeout ends everything.
-_DUMP_AFTER_S = 105.0
+# So much before pytest-timeout ends everything.
+_DUMP_BEFORE_S = 15.0
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +61,9 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Prints the logs just before a test that hangs is ended."""
-    timer = threading.Timer(_DUMP_AFTER_S, _dump)
+    timer = threading.Timer(time_limit(item) - _DUMP_BEFORE_S, _dump)
     timer.daemon = True
     timer.start()
     try:

@@ -33,6 +33,10 @@ class Shim:
     def environment(self) -> dict[str, str]:
         return {"MESHKEY_SHIM_MODULE": _SOFTHSM2, "MESHKEY_SHIM_CONTROL": str(self.rules)}
 
+    def sessions_environment(self, told: Path) -> dict[str, str]:
+        """No rules, so that nothing is slower; each process tells of its sessions at `told`."""
+        return {"MESHKEY_SHIM_MODULE": _SOFTHSM2, "MESHKEY_SHIM_SESSIONS": str(told)}
+
     def most_at_once(self) -> int:
         """How many calls of C_Sign were in the module at once, at most, in the newest process."""
         return int(Path(f"{self.rules}.most").read_text(encoding="ascii"))

@@ -13,6 +13,8 @@
  *
  *   <the same>.most       the most calls of C_Sign that were in here at once; written by us
  *
+ *   MESHKEY_SHIM_SESSIONS  <that>.<process id> has how many sessions are open; written by us
+ *
  * The first rule for a function that still applies counts; a new file of rules starts counting
  * anew. C_GetTokenInfo always says how many sessions are open in this process.
  * A size query (C_Sign without a buffer) is no signature: rules leave it alone, as tokens do.
@@ -21,12 +23,14 @@
  * C_GenerateKeyPair serves them all (System V AMD64 and AAPCS64 calling conventions). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef unsigned long CK_RV;
 typedef CK_RV (*function)(long, long, long, long, long, long, long, long);
@@ -37,6 +41,7 @@ enum {
     C_GETTOKENINFO = 6,
     C_OPENSESSION = 12,
     C_CLOSESESSION = 13,
+    C_CLOSEALLSESSIONS = 14,
     C_SIGN = 43,
     CKR_GENERAL_ERROR = 5,
     CKR_SESSION_COUNT = 0xb1,
@@ -126,11 +131,26 @@ static int rule(const char *name, char verb[16], long *value) {
     return found;
 }
 
+/* Always as many characters, in one write: whoever reads finds a whole number. */
+static void tell_sessions(void) {
+    const char *name = getenv("MESHKEY_SHIM_SESSIONS");
+    char path[4096];
+    int file;
+    if (!name) return;
+    snprintf(path, sizeof path, "%s.%d", name, (int)getpid());
+    file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0) return;
+    dprintf(file, "%8ld", sessions);
+    close(file);
+}
+
 static void count_sessions(int index) {
     pthread_mutex_lock(&lock);
     if (index == C_OPENSESSION) sessions++;
     if (index == C_CLOSESESSION) sessions--;
-    if (index == C_FINALIZE) sessions = 0;
+    if (index == C_FINALIZE || index == C_CLOSEALLSESSIONS) sessions = 0;
+    if (index == C_FINALIZE || (index >= C_OPENSESSION && index <= C_CLOSEALLSESSIONS))
+        tell_sessions();
     pthread_mutex_unlock(&lock);
 }
 
