@@ -116,6 +116,25 @@ def test_a_wrong_gateway_is_refused(name: str, gateway: Any, message: str) -> No
     _refused(message, gateway={name: gateway})
 
 
+def test_identities_share_no_key() -> None:
+    keyed = {**IDENTITY, "key_id": "0a1f"}
+    assert _parse(identity=keyed, gateway={"shop": {**SHOP, "key_id": "0a20"}})
+    _refused("key_id '0a1f' is there 2 times", identity=keyed, gateway={"shop": {**SHOP, **keyed}})
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"gateway": {"shop": {**SHOP, "socket": "/run/signer"}}},
+        {"gateway": {name: {**SHOP, "socket": "/run/x"} for name in ("shop", "till")}},
+        {"sds": {"socket": "/run/x"}, "metrics": {"socket": "/run/x"}},
+        {"admin": {"socket": "/run/x", "read_only": "/run/x"}},
+    ],
+)
+def test_who_is_served_on_a_socket_is_said_once(sections: dict[str, Any]) -> None:
+    _refused("socket /run/(x|signer) is there 2 times", **sections)
+
+
 def test_a_directory_of_requests_is_for_one_identity() -> None:
     file = {"kind": "file", "directory": "/csr"}
     other = {"kind": "file", "directory": "/csr", "name": "shop"}
