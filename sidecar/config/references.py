@@ -72,6 +72,11 @@ def _check_identity(section: str, identity: CertifiedSettings, settings: Setting
         raise ConfigurationError(
             f"{section}: renew_at and renew_jitter reach the end of the certificate's life"
         )
+    if identity.root_keep < identity.lifetime:
+        raise ConfigurationError(
+            f"{section}.root_keep is shorter than {section}.lifetime: certificates would outlive "
+            "the trust in their root; set root_keep to what the longest one in the mesh lives"
+        )
 
 
 def _check_file_authorities(settings: Settings) -> None:
