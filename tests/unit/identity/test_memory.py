@@ -82,6 +82,21 @@ async def test_a_restart_takes_up_its_key_and_certificate_and_keeps_its_schedule
     assert len(world.authority.requests) == 1
 
 
+async def test_what_was_wrong_before_it_was_taken_up_is_no_error_any_more(world: World) -> None:
+    await _life(world)
+    roots = world.trust_bundle.read_bytes()
+    world.trust_bundle.unlink()
+    identity = world.identity()
+    running = asyncio.create_task(identity.run())
+    await soon(lambda: identity.last_error)
+    world.trust_bundle.write_bytes(roots)
+    world.clock.advance(timedelta(seconds=1))
+    await soon(lambda: identity.store.current)
+    assert identity.last_error == ""
+    running.cancel()
+    await asyncio.wait([running])
+
+
 async def test_one_that_is_due_serves_while_it_is_renewed(world: World) -> None:
     first = await _life(world)
     world.clock.advance(LIFETIME * 0.6)
