@@ -190,3 +190,11 @@ def test_metrics_are_for_this_machine() -> None:
 def test_gateways_and_trust_are_not_set_by_the_environment() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting in the environment"):
         _parse({"MESHKEY_GATEWAY_SHOP": "x"})
+
+
+def test_a_new_root_settles_for_longer_than_a_config_map_takes_to_every_pod() -> None:
+    (identity,) = _parse().identities.values()
+    assert timedelta(minutes=2) < identity.root_settle
+    # And a certificate of the usual lifetime has that time before its last fifth.
+    latest = identity.lifetime * (identity.renew_at + identity.renew_jitter)
+    assert latest + identity.root_settle <= identity.lifetime * 0.8
