@@ -32,8 +32,8 @@ _TICK_S = 1.0
 class Schedule:
     """When an identity renews, and how long new roots are published before that."""
 
-    policy: RotationPolicy = RotationPolicy()  # frozen
-    root_settle: timedelta = timedelta(minutes=1)
+    policy: RotationPolicy
+    root_settle: timedelta
 
 
 class Identity:
