@@ -72,6 +72,11 @@ def _check_identity(section: str, identity: CertifiedSettings, settings: Setting
         raise ConfigurationError(
             f"{section}: renew_at and renew_jitter reach the end of the certificate's life"
         )
+    if identity.longest < identity.lifetime:
+        raise ConfigurationError(
+            f"{section}.longest is shorter than {section}.lifetime: what is asked for would be "
+            "refused; raise the one or lower the other"
+        )
     if identity.root_keep < identity.lifetime:
         raise ConfigurationError(
             f"{section}.root_keep is shorter than {section}.lifetime: certificates would outlive "

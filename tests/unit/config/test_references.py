@@ -169,6 +169,7 @@ def test_a_trust_section_names_exactly_one_source(sources: dict[str, str]) -> No
         ({"renew_jitter": -0.1}, "identity.renew_jitter: a number"),
         ({"renew_at": 0.1}, "renew_jitter must be less than identity.renew_at"),
         ({"renew_at": 0.9, "renew_jitter": 0.2}, "reach the end"),
+        ({"lifetime": "2h", "longest": "1h"}, "identity.longest is shorter than identity.lifetime"),
         ({"lifetime": "30d"}, "identity.root_keep is shorter than identity.lifetime"),
     ],
 )
