@@ -70,10 +70,11 @@ class GuardedAuthority:
         try:
             answer = accept(await self._sign(csr, lifetime))
         except AuthorityUnavailable as error:
-            self._fail(Result.UNAVAILABLE, error)
+            self._fail(error)
             raise
-        except CertificateRefused as error:
-            self._fail(Result.UNACCEPTABLE, error)
+        except CertificateRefused:
+            # What one identity cannot use says nothing about what the others will get.
+            self._end(Result.UNACCEPTABLE)
             raise
         except AuthorityError:
             # It is there and said no: that is no reason to leave it alone.
@@ -93,8 +94,8 @@ class GuardedAuthority:
         self.results[result] += 1
         self._breaker = self._breaker.succeeded()
 
-    def _fail(self, result: Result, error: MeshkeyError) -> None:
-        self.results[result] += 1
+    def _fail(self, error: AuthorityUnavailable) -> None:
+        self.results[Result.UNAVAILABLE] += 1
         self._last_failure = str(error)
         self._breaker = self._breaker.failed(self._steady())
         if wait := self._breaker.wait(self._steady()):

@@ -52,7 +52,8 @@ class CertifiedSettings:
     root_settle: timedelta = setting(
         duration,
         "how long a new root is published before a certificate under it is asked for",
-        default=timedelta(minutes=1),
+        # A kubelet takes two to bring a changed ConfigMap to every pod.
+        default=timedelta(minutes=3),
     )
     root_keep: timedelta = setting(
         duration,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from sidecar.config.authorities import FileCaSettings
 from sidecar.config.identities import CertifiedSettings
@@ -30,6 +31,7 @@ def checked(settings: Settings) -> Settings:
     for name, identity in settings.identities.items():
         _check_identity("identity" if name == DEFAULT else f"gateway.{name}", identity, settings)
     _check_file_authorities(settings)
+    _check_own(settings)
     if settings.metrics and (settings.metrics.address is None) == (settings.metrics.socket is None):
         raise ConfigurationError("[metrics]: exactly one of address and socket is needed")
     return settings
@@ -70,6 +72,16 @@ def _check_identity(section: str, identity: CertifiedSettings, settings: Setting
         raise ConfigurationError(
             f"{section}: renew_at and renew_jitter reach the end of the certificate's life"
         )
+    if identity.longest < identity.lifetime:
+        raise ConfigurationError(
+            f"{section}.longest is shorter than {section}.lifetime: what is asked for would be "
+            "refused; raise the one or lower the other"
+        )
+    if identity.root_keep < identity.lifetime:
+        raise ConfigurationError(
+            f"{section}.root_keep is shorter than {section}.lifetime: certificates would outlive "
+            "the trust in their root; set root_keep to what the longest one in the mesh lives"
+        )
 
 
 def _check_file_authorities(settings: Settings) -> None:
@@ -86,6 +98,30 @@ def _check_file_authorities(settings: Settings) -> None:
                 f"ca {name!r}, of kind file, is for one identity, not {times}: give each a [[ca]] "
                 "of its own, and say in its `ca` which"
             )
+
+
+def _check_own(settings: Settings) -> None:
+    keys = [i.key_id.hex() for i in settings.identities.values() if i.key_id]
+    for key, times in Counter(keys).items():
+        if times > 1:
+            raise ConfigurationError(
+                f"key_id {key!r} is there {times} times: give each identity a key of its own, or "
+                "what one may not sign another one would"
+            )
+    for socket, times in Counter(_sockets(settings)).items():
+        if times > 1:
+            raise ConfigurationError(
+                f"socket {socket} is there {times} times: choose another path for each, as its "
+                "directory decides who is served on it"
+            )
+
+
+def _sockets(settings: Settings) -> Iterator[Path]:
+    sections = (settings.signer, settings.sds, settings.issuer, settings.admin, settings.metrics)
+    for section in (*sections, *settings.gateways.values()):
+        for name in ("socket", "read_only"):
+            if path := getattr(section, name, None):
+                yield path
 
 
 def _once(what: str, names: Iterable[str]) -> None:

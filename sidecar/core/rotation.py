@@ -36,7 +36,7 @@ class Health(Enum):
     WAITING = "waiting"
     # It should have been renewed long ago: half of what then was left is gone too.
     LATE = "late"
-    # A tenth of the lifetime is left.
+    # Three quarters of it are gone, and a tenth of the lifetime or less is left.
     CRITICAL = "critical"
     EXPIRED = "expired"
 
@@ -152,9 +152,10 @@ class Rotation:
         left = (self.not_after - wall) / max(self.not_after - self.obtained, _SOONEST)
         if left <= 0:
             return Health.EXPIRED
-        if left < _CRITICAL:
-            return Health.CRITICAL
         at_renewal = 1.0 - self.policy.renew_at - self.policy.jitter
+        # A late renewal that is as it was configured is no alarm.
+        if left < min(_CRITICAL, at_renewal / 4):
+            return Health.CRITICAL
         return Health.LATE if left < at_renewal / 2 else Health.VALID
 
 

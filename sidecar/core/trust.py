@@ -57,11 +57,6 @@ class TrustBundle:
             _require_ca(root)
         return cls(trust_domain, different)
 
-    def union(self, other: TrustBundle) -> TrustBundle:
-        """With the roots of `other` that are not in this one after its own."""
-        added = tuple(root for root in other.roots if root not in self.roots)
-        return TrustBundle(self.trust_domain, self.roots + added)
-
     def der(self) -> list[bytes]:
         """The roots as DER certificates."""
         return [root.public_bytes(Encoding.DER) for root in self.roots]

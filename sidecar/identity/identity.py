@@ -32,8 +32,8 @@ _TICK_S = 1.0
 class Schedule:
     """When an identity renews, and how long new roots are published before that."""
 
-    policy: RotationPolicy = RotationPolicy()  # frozen
-    root_settle: timedelta = timedelta(minutes=1)
+    policy: RotationPolicy
+    root_settle: timedelta
 
 
 class Identity:
@@ -207,7 +207,6 @@ class Identity:
         enrolled = await self._enrolment.run(
             lambda: self._clock().wall, self.store.generation + 1, lambda: self.anchors.own
         )
-        self.last_error = ""
         obtained = self._clock().wall
         generation = self._publish(enrolled, obtained)
         self.renewals.succeeded += 1
@@ -243,6 +242,7 @@ class Identity:
         previous = self.store.current
         now = self._clock()
         generation = self.publisher.publish(enrolled, self.anchors.bundles(now.wall))
+        self.last_error = ""
         self._rotation = self._rotation.succeeded(
             now, obtained, enrolled.chain.not_after, _chance()
         )

@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 # A handshake that began with the old chain may ask for its signature this much later.
 HANDSHAKE_TIMEOUT = timedelta(seconds=10)
+# Between two looks at the clock: timers stand still while the machine is suspended.
+_LOOK = timedelta(seconds=1)
 
 
 class Keyring:
@@ -80,14 +82,16 @@ class Keyring:
         await self._destroy(*(key_id for key_id in self._grants if key_id not in kept))
 
     async def _retire(self, grant: KeyGrant, replaced_by: int) -> None:
-        lifetime_left = (grant.not_after - self._now()).total_seconds()
+        waiting = asyncio.ensure_future(self._in_use_everywhere(replaced_by))
         try:
-            async with asyncio.timeout(max(lifetime_left, 0.0)):
-                await self._in_use_everywhere(replaced_by)
-        except TimeoutError:
-            log.warning(
-                "key expired before its successor was acknowledged", key_id=str(grant.key_id)
-            )
+            while not waiting.done() and (left := grant.not_after - self._now()) > timedelta(0):
+                await asyncio.wait([waiting], timeout=min(left, _LOOK).total_seconds())
+            if not waiting.done():
+                log.warning(
+                    "key expired before its successor was acknowledged", key_id=str(grant.key_id)
+                )
+        finally:
+            waiting.cancel()
         await self._destroy(grant.key_id)
 
     async def _in_use_everywhere(self, generation: int) -> None:

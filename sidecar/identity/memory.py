@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -22,6 +22,10 @@ from sidecar.token.executor import TokenExecutor
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
+# A disk that hangs must not hold up a renewal.
+_PATIENCE = timedelta(seconds=10)
+_HANGS = "the disk does not answer"
 # Instead of the name of a CA: which one it was is not saved.
 TAKEN_UP = "taken-up"
 
@@ -86,23 +90,36 @@ class SavedMemory:
         self._saved = saved
         self._token = token
         self._executor = executor
+        # What has not come back from the disk.
+        self._busy: asyncio.Future[Any] | None = None
 
     async def recall(self, bundle: TrustBundle, now: datetime) -> Kept | None:
         """Looks at the file, then for its key on the token."""
         try:
-            saved = await asyncio.to_thread(self._saved.load, self._name)
+            saved = await self._on_disk(lambda: self._saved.load(self._name))
             return await self._checked(saved, bundle, now) if saved else None
-        except MeshkeyError as error:
-            log.warning("no certificate taken up", identity=self._name, error=str(error))
+        except Exception as error:  # noqa: BLE001  # a start that finds nothing begins anew
+            log.warning("no certificate taken up", identity=self._name, **_facts(error))
             return None
 
     async def keep(self, enrolled: Enrolled, obtained: datetime) -> None:
         """Durable when it returns."""
         saved = SavedIdentity(enrolled.key.id, enrolled.chain.certificates, obtained)
         try:
-            await asyncio.to_thread(self._saved.save, self._name, saved)
-        except OSError as error:
-            log.error("certificate not saved", identity=self._name, error=error.strerror)
+            await self._on_disk(lambda: self._saved.save(self._name, saved))
+        except Exception as error:  # noqa: BLE001  # the new pair is in use all the same
+            log.error("certificate not saved", identity=self._name, **_facts(error))
+
+    async def _on_disk(self, work: Callable[[], _T]) -> _T:
+        """Runs `work` on a thread: one at a time, so that a dead disk takes no more than one."""
+        if self._busy and not self._busy.done():
+            raise TimeoutError(_HANGS)
+        self._busy = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            async with asyncio.timeout(_PATIENCE.total_seconds()):
+                return await asyncio.shield(self._busy)
+        except TimeoutError as error:
+            raise TimeoutError(_HANGS) from error
 
     async def _checked(
         self, saved: SavedIdentity, bundle: TrustBundle, now: datetime
@@ -126,3 +143,9 @@ class SavedMemory:
 
     async def _held(self) -> Sequence[TokenKey]:
         return await self._executor.run(lambda: list(self._token.keys()))
+
+
+def _facts(error: Exception) -> dict[str, Any]:
+    known = isinstance(error, MeshkeyError | OSError)
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
+    return {"error": text, "exc_info": None if known else error}

@@ -87,17 +87,6 @@ class SavedCertificates:
             raise
         self._sync()
 
-    def forget(self, name: str) -> None:
-        """Removes what was saved, durably. Nothing there is as good.
-
-        Raises:
-            OSError: it cannot be removed.
-        """
-        path = self._path(name)
-        _unfinished(path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        self._sync()
-
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be a file's name")

@@ -25,7 +25,6 @@ class TakenUp:
 
     key: TokenKey
     chain: CertificateChain
-    bundle: TrustBundle
     # From here half the lifetime counts; never in the future.
     obtained: datetime
 
@@ -69,7 +68,7 @@ def take_up(
         return None
     # The file is not to be believed: a later moment would put the renewal off.
     obtained = max(chain.not_before, min(saved.obtained, now))
-    return TakenUp(key, chain, bundle, obtained)
+    return TakenUp(key, chain, obtained)
 
 
 def _key(saved: SavedIdentity, keys: Sequence[TokenKey]) -> TokenKey:

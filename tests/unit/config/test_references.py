@@ -116,6 +116,25 @@ def test_a_wrong_gateway_is_refused(name: str, gateway: Any, message: str) -> No
     _refused(message, gateway={name: gateway})
 
 
+def test_identities_share_no_key() -> None:
+    keyed = {**IDENTITY, "key_id": "0a1f"}
+    assert _parse(identity=keyed, gateway={"shop": {**SHOP, "key_id": "0a20"}})
+    _refused("key_id '0a1f' is there 2 times", identity=keyed, gateway={"shop": {**SHOP, **keyed}})
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"gateway": {"shop": {**SHOP, "socket": "/run/signer"}}},
+        {"gateway": {name: {**SHOP, "socket": "/run/x"} for name in ("shop", "till")}},
+        {"sds": {"socket": "/run/x"}, "metrics": {"socket": "/run/x"}},
+        {"admin": {"socket": "/run/x", "read_only": "/run/x"}},
+    ],
+)
+def test_who_is_served_on_a_socket_is_said_once(sections: dict[str, Any]) -> None:
+    _refused("socket /run/(x|signer) is there 2 times", **sections)
+
+
 def test_a_directory_of_requests_is_for_one_identity() -> None:
     file = {"kind": "file", "directory": "/csr"}
     other = {"kind": "file", "directory": "/csr", "name": "shop"}
@@ -150,6 +169,8 @@ def test_a_trust_section_names_exactly_one_source(sources: dict[str, str]) -> No
         ({"renew_jitter": -0.1}, "identity.renew_jitter: a number"),
         ({"renew_at": 0.1}, "renew_jitter must be less than identity.renew_at"),
         ({"renew_at": 0.9, "renew_jitter": 0.2}, "reach the end"),
+        ({"lifetime": "2h", "longest": "1h"}, "identity.longest is shorter than identity.lifetime"),
+        ({"lifetime": "30d"}, "identity.root_keep is shorter than identity.lifetime"),
     ],
 )
 def test_a_schedule_that_cannot_work_is_refused(schedule: dict[str, Any], message: str) -> None:
@@ -170,3 +191,11 @@ def test_metrics_are_for_this_machine() -> None:
 def test_gateways_and_trust_are_not_set_by_the_environment() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting in the environment"):
         _parse({"MESHKEY_GATEWAY_SHOP": "x"})
+
+
+def test_a_new_root_settles_for_longer_than_a_config_map_takes_to_every_pod() -> None:
+    (identity,) = _parse().identities.values()
+    assert timedelta(minutes=2) < identity.root_settle
+    # And a certificate of the usual lifetime has that time before its last fifth.
+    latest = identity.lifetime * (identity.renew_at + identity.renew_jitter)
+    assert latest + identity.root_settle <= identity.lifetime * 0.8

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -198,6 +198,17 @@ def test_the_alarm_rises_as_the_end_comes_near() -> None:
         Health.EXPIRED,
         Health.EXPIRED,
     ]
+
+
+@given(st.floats(0.01, 0.9), st.floats(0, 0.5), CHANCE)
+@example(0.9, 0.05, 0.99)
+def test_no_renewal_that_is_in_time_raises_an_alarm(
+    renew_at: float, jitter: float, random: float
+) -> None:
+    assume(jitter < renew_at and renew_at + jitter < 0.99)
+    state = Rotation.start(RotationPolicy(renew_at, jitter), at(ZERO))
+    state = state.succeeded(at(ZERO), START, START + LIFETIME, random)
+    assert state.health(state.next_attempt(at(ZERO))) is Health.VALID
 
 
 class AnyLife(RuleBasedStateMachine):

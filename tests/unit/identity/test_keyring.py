@@ -9,6 +9,7 @@ import pytest
 
 from sidecar.core.certificate_verify import Side
 from sidecar.errors import TokenUnavailable
+from sidecar.identity import keyring as module
 from sidecar.identity.keyring import HANDSHAKE_TIMEOUT, Keyring
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.identity.store import SnapshotStore
@@ -127,11 +128,18 @@ async def test_handshakes_in_flight_get_their_time_after_the_acknowledgement(wor
     await ring.keyring.close()
 
 
-async def test_expiry_ends_a_retirement_that_nobody_acknowledges(ring: _Ring) -> None:
-    old = await ring.admit(timedelta(milliseconds=50))
+async def test_expiry_ends_a_retirement_that_nobody_acknowledges(
+    ring: _Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK", timedelta(milliseconds=10))
+    old = await ring.admit(timedelta(hours=1))
     with ring.store.subscribe():
         ring.store.publish(snapshot(2))
         ring.keyring.retire(old, replaced_by=2)
+        await settle()
+        assert old in ring.world.token.held_keys
+        # As after a suspend: no timer has moved.
+        ring.world.clock.jump(timedelta(hours=1))
         await ring.gone(old)
     assert ring.keyring.grant(old) is None
 

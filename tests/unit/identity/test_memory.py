@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from sidecar.core.certificate_verify import Side
 from sidecar.identity import identity as module
+from sidecar.identity import memory as disk
 from sidecar.identity.enrolment import Wish
 from sidecar.identity.identity import Identity
 from sidecar.identity.memory import TAKEN_UP, SavedMemory
@@ -21,7 +23,7 @@ from sidecar.identity.saved import SavedCertificates
 from sidecar.identity.snapshot import Snapshot
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
-from tests.fixtures.waiting import soon
+from tests.fixtures.waiting import BOUND_S, soon
 
 
 @pytest.fixture
@@ -78,6 +80,21 @@ async def test_a_restart_takes_up_its_key_and_certificate_and_keeps_its_schedule
         assert identity.keyring.grant(again.key_id)
         assert identity.next_renewal == world.clock() + timedelta(minutes=6)
     assert len(world.authority.requests) == 1
+
+
+async def test_what_was_wrong_before_it_was_taken_up_is_no_error_any_more(world: World) -> None:
+    await _life(world)
+    roots = world.trust_bundle.read_bytes()
+    world.trust_bundle.unlink()
+    identity = world.identity()
+    running = asyncio.create_task(identity.run())
+    await soon(lambda: identity.last_error)
+    world.trust_bundle.write_bytes(roots)
+    world.clock.advance(timedelta(seconds=1))
+    await soon(lambda: identity.store.current)
+    assert identity.last_error == ""
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_one_that_is_due_serves_while_it_is_renewed(world: World) -> None:
@@ -159,6 +176,49 @@ async def test_a_store_that_cannot_be_written_takes_nothing_away(
             await soon(lambda: [e for e in logs if e["event"] == "certificate not saved"])
             assert identity.store.current
             assert identity.keyring.grant(identity.store.current.key_id)
+
+
+async def test_a_disk_that_hangs_holds_up_no_renewal_and_takes_one_thread(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, calls = threading.Event(), []
+
+    def hang(*_: object) -> None:
+        calls.append(1)
+        assert release.wait(BOUND_S)
+
+    monkeypatch.setattr(SavedCertificates, "save", hang)
+    monkeypatch.setattr(disk, "_PATIENCE", timedelta(milliseconds=10))
+    try:
+        async with _start(world) as identity:
+            with capture_logs() as logs:
+                for _ in range(3):
+                    await identity.renew()
+        assert len(calls) == 1
+        failures = [e["error"] for e in logs if e["event"] == "certificate not saved"]
+        assert len(failures) >= 3
+        assert {*failures} == {"the disk does not answer"}
+    finally:
+        release.set()
+
+
+async def test_a_bug_in_the_store_costs_only_a_new_certificate(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(SavedCertificates, "load", bug)
+    monkeypatch.setattr(SavedCertificates, "save", bug)
+    with capture_logs() as logs:
+        async with _start(world) as identity:
+            await soon(lambda: [e for e in logs if e["event"] == "certificate not saved"])
+            assert not identity.last_error
+    assert len(world.authority.requests) == 1
+    assert [bool(e["exc_info"]) for e in logs if e["log_level"] in ("warning", "error")] == [
+        True,
+        True,
+    ]
 
 
 async def test_a_token_that_is_away_at_the_start_costs_only_a_new_certificate(

@@ -61,17 +61,6 @@ def test_nothing_saved_is_nothing_and_no_warning(store: SavedCertificates) -> No
     assert logs == []
 
 
-def test_what_is_forgotten_is_gone_and_may_be_forgotten_twice(
-    store: SavedCertificates, directory: Path
-) -> None:
-    store.save("web", OLD)
-    (directory / ".web.json.new").write_bytes(b"of a crash")
-    store.forget("web")
-    store.forget("web")
-    assert store.load("web") is None
-    assert list(directory.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     "name", ["", ".", "..", ".web", "a/b", "../web", "a\0", "a b", "web\n", "ü", "a" * 64]
 )
@@ -79,7 +68,6 @@ def test_a_name_that_is_no_safe_file_name_is_refused(store: SavedCertificates, n
     calls: list[Callable[[], object]] = [
         lambda: store.load(name),
         lambda: store.save(name, OLD),
-        lambda: store.forget(name),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="cannot be a file's name"):

@@ -49,7 +49,6 @@ def test_what_still_holds_is_taken_up_with_the_moment_it_was_obtained() -> None:
     assert taken.key == KEY
     assert taken.chain.certificates == SAVED.chain
     assert taken.chain.not_after == START + timedelta(minutes=20)
-    assert taken.bundle == BUNDLE
     assert taken.obtained == START
 
 
