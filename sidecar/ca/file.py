@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
-import stat
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -16,6 +14,7 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sidecar import whole_file
 from sidecar.ca.pem import MAX_CHAIN, parse_chain, request_pem
 from sidecar.core.csr import parse_csr
 from sidecar.core.public_key import PublicKey
@@ -105,19 +104,10 @@ class FileAuthority:
 
 
 def _publish(file: Path, content: bytes) -> None:
-    """Replaces `file` as a whole, by a name in its directory that nobody can have prepared."""
-    # A symbolic link in the place of `file` is replaced too, not followed.
-    new = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(new, flags, 0o600), "wb") as stream:
-            stream.write(content)
-            os.fchmod(stream.fileno(), 0o644)  # whatever the umask: whoever signs must read it
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(file)
+        # A symbolic link in the place of `file` is replaced too. Whoever signs must read it.
+        whole_file.replace(file, content, 0o644)
     except OSError as error:
-        _remove(new)
         raise AuthorityError(
             f"file CA: {file} cannot be written: {error.strerror}; {file.parent} must be a "
             f"directory that user {os.geteuid()} may write to"
@@ -139,7 +129,7 @@ def _look(file: Path, public_key: PublicKey) -> Sequence[bytes] | _NotYet:
         AuthorityError: it is too large to be one.
     """
     try:
-        pem = _read(file)
+        pem = whole_file.read(file, MAX_CHAIN)
     except FileNotFoundError:
         return _NotYet.ABSENT
     except OSError:
@@ -158,11 +148,3 @@ def _look(file: Path, public_key: PublicKey) -> Sequence[bytes] | _NotYet:
     if not fits:
         return _NotYet.OTHER_KEY
     return [certificate.public_bytes(Encoding.DER) for certificate in chain]
-
-
-def _read(file: Path) -> bytes:
-    """At most a byte more than a chain may have. Never waits for a writer, as of a pipe."""
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(f"{file} is no regular file")
-        return stream.read(MAX_CHAIN + 1)
