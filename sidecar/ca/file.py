@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
-import stat
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sidecar import whole_file
 from sidecar.ca.pem import MAX_CHAIN, parse_chain, request_pem
 from sidecar.core.csr import parse_csr
 from sidecar.core.public_key import PublicKey
@@ -25,6 +26,8 @@ from sidecar.errors import AuthorityError, AuthorityUnavailable, ConfigurationEr
 log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
+_PATIENCE = timedelta(seconds=10)
+_T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -34,14 +37,14 @@ class _NotYet(Enum):
     ABSENT = "there is no such file"
     UNREADABLE = "it cannot be read: check who owns it, and its mode"
     INCOMPLETE = "it is no complete PEM chain: empty, half written, or something else"
+    HANGS = "its directory does not answer: a network mount, or a medium, that is gone"
     OTHER_KEY = "its first certificate is for another key: an older request's, or not leaf first"
 
 
 class FileAuthority:
     """`CertificateAuthority` in `directory`: `<name>.csr` goes out, `<name>.pem` comes back.
 
-    Only one process may use a name in a directory. Files are read and written on threads:
-    the directory may be a medium that takes its time.
+    Only one process may use a name in a directory.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class FileAuthority:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        patience: timedelta = _PATIENCE,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -62,6 +66,7 @@ class FileAuthority:
         self._deadline = deadline
         self._clock = clock
         self._sleep = sleep
+        self._medium = _Medium(patience)
 
     async def sign(self, csr: bytes, lifetime: timedelta) -> Sequence[bytes]:
         """As in the seam. The `lifetime` is only told to whoever signs, in the log.
@@ -74,7 +79,12 @@ class FileAuthority:
         except CsrRefused as error:
             raise AuthorityError(f"file CA: {error}") from error
         end = self._clock() + self._deadline.total_seconds()
-        await asyncio.to_thread(_publish, self._request, request_pem(csr))
+        try:
+            await self._medium.run(lambda: _publish(self._request, request_pem(csr)))
+        except TimeoutError:
+            raise AuthorityUnavailable(
+                f"file CA: {self._request} cannot be written: {_NotYet.HANGS.value}"
+            ) from None
         log.info(
             "sign the request, and put the chain, leaf first, where it is awaited",
             request=str(self._request),
@@ -83,13 +93,14 @@ class FileAuthority:
             deadline_s=int(self._deadline.total_seconds()),
         )
         chain = await self._wait(public_key, end)
-        await asyncio.to_thread(_remove, self._request)
+        with suppress(TimeoutError):  # then the next request replaces it
+            await self._medium.run(lambda: _remove(self._request))
         return chain
 
     async def _wait(self, public_key: PublicKey, end: float) -> Sequence[bytes]:
         told: set[_NotYet] = set()
         while True:
-            seen = await asyncio.to_thread(_look, self._answer, public_key)
+            seen = await self._look(public_key)
             if not isinstance(seen, _NotYet):
                 return seen
             if seen not in told:
@@ -103,21 +114,51 @@ class FileAuthority:
                 )
             await self._sleep(_POLL_S)
 
+    async def _look(self, public_key: PublicKey) -> Sequence[bytes] | _NotYet:
+        try:
+            return await self._medium.run(lambda: _look(self._answer, public_key))
+        except TimeoutError:
+            return _NotYet.HANGS
+
+
+class _Medium:
+    """What takes its time, or is gone: it is asked on a thread, for one thing at a time.
+
+    So one that hangs keeps one thread, not one more for each look.
+    """
+
+    def __init__(self, patience: timedelta) -> None:
+        self._patience_s = patience.total_seconds()
+        self._asked: asyncio.Future[Any] | None = None
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """What `call` returns.
+
+        Raises:
+            TimeoutError: it has not come back in time, or one before it never did.
+        """
+        async with asyncio.timeout(self._patience_s):
+            while self._asked and not self._asked.done():
+                await asyncio.wait([self._asked])
+            asked = asyncio.create_task(asyncio.to_thread(call))
+            self._asked = asked
+            asked.add_done_callback(_noticed)
+            # It goes on, and is waited for the next time, if we stop waiting.
+            await asyncio.wait([asked])
+            return asked.result()
+
+
+def _noticed(asked: asyncio.Future[Any]) -> None:
+    """Nobody may be left to be told."""
+    if not asked.cancelled():
+        asked.exception()
+
 
 def _publish(file: Path, content: bytes) -> None:
-    """Replaces `file` as a whole, by a name in its directory that nobody can have prepared."""
-    # A symbolic link in the place of `file` is replaced too, not followed.
-    new = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(new, flags, 0o600), "wb") as stream:
-            stream.write(content)
-            os.fchmod(stream.fileno(), 0o644)  # whatever the umask: whoever signs must read it
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(file)
+        # A symbolic link in the place of `file` is replaced too. Whoever signs must read it.
+        whole_file.replace(file, content, 0o644)
     except OSError as error:
-        _remove(new)
         raise AuthorityError(
             f"file CA: {file} cannot be written: {error.strerror}; {file.parent} must be a "
             f"directory that user {os.geteuid()} may write to"
@@ -139,7 +180,7 @@ def _look(file: Path, public_key: PublicKey) -> Sequence[bytes] | _NotYet:
         AuthorityError: it is too large to be one.
     """
     try:
-        pem = _read(file)
+        pem = whole_file.read(file, MAX_CHAIN)
     except FileNotFoundError:
         return _NotYet.ABSENT
     except OSError:
@@ -158,11 +199,3 @@ def _look(file: Path, public_key: PublicKey) -> Sequence[bytes] | _NotYet:
     if not fits:
         return _NotYet.OTHER_KEY
     return [certificate.public_bytes(Encoding.DER) for certificate in chain]
-
-
-def _read(file: Path) -> bytes:
-    """At most a byte more than a chain may have. Never waits for a writer, as of a pipe."""
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(f"{file} is no regular file")
-        return stream.read(MAX_CHAIN + 1)

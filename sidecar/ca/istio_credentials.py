@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sidecar import whole_file
 from sidecar.ca.pem import certificates
 from sidecar.errors import AuthorityUnavailable, ConfigurationError
 
@@ -82,8 +83,7 @@ _ROOT = "it must have the root of the CA's own TLS certificate"
 
 def _content(path: Path, what: str, limit: int, way_out: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
+        content = whole_file.read(path, limit)
     except OSError as error:
         raise AuthorityUnavailable(
             f"{what} {path} cannot be read: {error.strerror}; {way_out}"

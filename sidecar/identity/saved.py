@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from sidecar.errors import ConfigurationError
+from sidecar import whole_file
+from sidecar.private_directory import require_private
 from sidecar.token.base import KeyId
 
 log = structlog.get_logger(__name__)
@@ -51,7 +50,7 @@ class SavedCertificates:
         Raises:
             ConfigurationError: it cannot be made, is not ours, or is open to others.
         """
-        _require_private(directory)
+        require_private(directory, "certificate store")
         self._directory = directory
 
     def load(self, name: str) -> SavedIdentity | None:
@@ -76,33 +75,13 @@ class SavedCertificates:
         Raises:
             OSError: it cannot be written; the old one is still there.
         """
-        path = self._path(name)
-        unfinished = _unfinished(path)
-        unfinished.unlink(missing_ok=True)  # of a crash
-        try:
-            _write(unfinished, _encoded(saved))
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
-        self._sync()
+        whole_file.replace(self._path(name), _encoded(saved), 0o600)
+        whole_file.sync(self._directory)
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be a file's name")
         return self._directory / f"{name}.json"
-
-    def _sync(self) -> None:
-        # A rename lasts once the directory is on disk.
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
 
 
 def _encoded(saved: SavedIdentity) -> bytes:
@@ -133,41 +112,7 @@ def _json(value: object) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  # it is open already
-        content = file.read(_MOST_BYTES + 1)
+    content = whole_file.read(path, _MOST_BYTES, follow=False)
     if len(content) > _MOST_BYTES:
         raise ValueError("too large")
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        # Before the rename, or a crash could leave the new name with nothing in it.
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _require_private(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        status = directory.lstat()
-    except OSError as error:
-        raise ConfigurationError(f"certificate store {directory}: {error.strerror}") from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise ConfigurationError(f"certificate store {directory} is no directory of its own")
-    if status.st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"certificate store {directory} belongs to another user; "
-            f"chown it to user {os.geteuid()}"
-        )
-    if status.st_mode & 0o077:
-        raise ConfigurationError(
-            f"certificate store {directory} is open to others; chmod 0700 {directory}"
-        )

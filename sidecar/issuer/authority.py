@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sidecar import whole_file
 from sidecar.core.csr import Csr, parse_csr
 from sidecar.core.public_key import hash_of
 from sidecar.core.schemes import KeyAlgorithm
@@ -169,12 +170,8 @@ def _read(path: Path) -> x509.Certificate | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # Readers see the old file or the new one, never half of it.
-    unfinished = path.with_name(f".{path.name}.new")
     try:
-        unfinished.write_bytes(content)
         # Public, and the sidecars that trust it run as users of their own.
-        unfinished.chmod(0o644)
-        unfinished.replace(path)
+        whole_file.replace(path, content, 0o644)
     except OSError as error:
         raise StartFailed(f"root file {path}: {error.strerror}") from error

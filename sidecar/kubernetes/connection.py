@@ -81,6 +81,7 @@ class KubernetesConnection:
             await config.load_kube_config(
                 str(self._kubeconfig), client_configuration=configuration, persist_config=False
             )
+            _require_verified_tls(configuration)
         else:
             self._load_service_account(configuration)
             # The client declares it by its default, None.
@@ -113,3 +114,11 @@ class KubernetesConnection:
             f"this pod's service account cannot be used: {reason} (automountServiceAccountToken "
             f"mounts it at {self._service_account}; outside of a pod, give a kubeconfig)"
         )
+
+
+def _require_verified_tls(configuration: client.Configuration) -> None:
+    # Whoever is in between would get the token, and decide which roots are trusted.
+    if not configuration.host.lower().startswith("https://"):
+        raise ConfigException("its server is not reached over https")
+    if not configuration.verify_ssl:
+        raise ConfigException("insecure-skip-tls-verify; name its certificate-authority instead")

@@ -17,6 +17,10 @@ from sidecar.errors import StartFailed
 # Well above the longest request that is served, and bounded.
 _MAX_MESSAGE = 4 * 1024 * 1024
 
+# On each socket. A caller that opens more keeps others out there, but cannot take every file
+# descriptor of the process. An Envoy has one, or one for each of its threads.
+MAX_CONNECTIONS = 256
+
 # A gRPC server takes pings for an attack that come more often than every five minutes, and ends
 # the connection. The Envoy module sends one a second: a signer that is frozen keeps its socket.
 ALLOW_PINGS = (
@@ -28,7 +32,11 @@ ALLOW_PINGS = (
 def unix_server() -> grpc.aio.Server:
     """A server without a socket yet."""
     return grpc.aio.server(
-        options=[("grpc.max_receive_message_length", _MAX_MESSAGE), *ALLOW_PINGS]
+        options=[
+            ("grpc.max_receive_message_length", _MAX_MESSAGE),
+            ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+            *ALLOW_PINGS,
+        ]
     )
 
 

@@ -11,7 +11,7 @@ import structlog
 
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused, SecretNotReady, TrustUnavailable
-from sidecar.trust.whole_file import read_whole
+from sidecar.trust.root_file import read_root_file
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +66,6 @@ def _read(path: Path) -> TrustBundle | SecretNotReady:
     """Blocks. Returns what went wrong: there may be nobody left who would catch it."""
     try:
         # Nobody says whose roots these are; the name does not travel.
-        return TrustBundle.parse("", read_whole(path))
+        return TrustBundle.parse("", read_root_file(path))
     except (TrustUnavailable, CertificateRefused) as error:
         return SecretNotReady(f"file {path}: {error}")

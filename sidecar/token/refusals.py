@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sidecar import whole_file
 from sidecar.core.token_selector import TokenSelector
-from sidecar.errors import ConfigurationError, PinRefused
+from sidecar.errors import PinRefused
+from sidecar.private_directory import require_private
 from sidecar.token.pin_sources import PinSource
 
 # Smart cards lock after three wrong PINs in a row. One is left to whoever looks into it.
@@ -52,7 +52,7 @@ class Refusals:
         Raises:
             ConfigurationError: it cannot be made, is not ours, or is open to others.
         """
-        _require_private(directory)
+        require_private(directory, "token.state")
         token = hashlib.sha256(f"{module}\0{selector!r}".encode()).hexdigest()[:16]
         return cls(directory / f"refused-pin-{token}.json", now)
 
@@ -89,11 +89,9 @@ class Refusals:
             source=source.name,
             fingerprint=seen,
         )
-        unfinished = self.file.with_suffix(".new")
-        unfinished.unlink(missing_ok=True)
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(json.dumps(asdict(refusal)), encoding="utf-8")
-        unfinished.replace(self.file)
+        # Durably, or a machine that crashes after it tries the same PIN again.
+        whole_file.replace(self.file, json.dumps(asdict(refusal)).encode("ascii"), 0o600)
+        whole_file.sync(self.file.parent)
 
     def clear(self) -> None:
         """Forgets: the token took a PIN."""
@@ -135,19 +133,3 @@ def _require_types(refusal: Refusal) -> None:
     for name, kind in wanted.items():
         if not isinstance(getattr(refusal, name), kind):
             raise TypeError(name)
-
-
-def _require_private(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        status = directory.lstat()
-    except OSError as error:
-        raise ConfigurationError(f"token.state {directory}: {error.strerror}") from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise ConfigurationError(f"token.state {directory} is no directory of its own")
-    if status.st_uid != os.geteuid():
-        raise ConfigurationError(f"token.state {directory} belongs to another user; chown it")
-    if status.st_mode & 0o077:
-        raise ConfigurationError(
-            f"token.state {directory} is open to others; chmod 0700 {directory}"
-        )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused
-from sidecar.trust.whole_file import read_whole
+from sidecar.trust.root_file import read_root_file
 
 
 class PemFile:
@@ -34,7 +34,7 @@ class PemFile:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> TrustBundle:
-        content = read_whole(self._path)
+        content = read_root_file(self._path)
         try:
             return TrustBundle.parse(self._trust_domain, content)
         except CertificateRefused as error:

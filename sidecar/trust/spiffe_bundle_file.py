@@ -11,7 +11,7 @@ import structlog
 from sidecar.core.spiffe_bundle import SpiffeBundle
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused
-from sidecar.trust.whole_file import read_whole
+from sidecar.trust.root_file import read_root_file
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class SpiffeBundleFile:
         return read.bundle
 
     def _read(self) -> SpiffeBundle:
-        content = read_whole(self._path)
+        content = read_root_file(self._path)
         try:
             return SpiffeBundle.parse(self._trust_domain, content)
         except CertificateRefused as error:

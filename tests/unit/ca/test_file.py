@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -40,12 +41,16 @@ class Operator:
         self.clock = Clock()
         self.steps: list[Callable[[], object]] = []
         self.pauses = 0
-        self.authority = FileAuthority(
-            directory,
+        self.authority = self.authority_that_waits(timedelta(seconds=60))
+
+    def authority_that_waits(self, patience: timedelta) -> FileAuthority:
+        return FileAuthority(
+            self.directory,
             "web",
             DEADLINE,
             clock=lambda: self.clock().timestamp(),
             sleep=self._sleep,
+            patience=patience,
         )
 
     @property
@@ -234,6 +239,35 @@ async def test_who_is_cancelled_stops_waiting(tmp_path: Path) -> None:
     answer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answer
+
+
+class Hanging:
+    """A medium whose calls do not come back until it is `back`."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+        self.calls = 0
+
+    def __call__(self, *_: object) -> None:
+        self.calls += 1
+        self.back.wait(60)
+
+
+async def test_a_medium_that_hangs_is_waited_for_until_the_deadline_on_one_thread(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = Hanging()
+    monkeypatch.setattr("sidecar.ca.file._look", hanging)
+    operator.authority = operator.authority_that_waits(timedelta(milliseconds=10))
+    for text in ("no chain within 10 s; .*directory does not answer", "cannot be written: its dir"):
+        with pytest.raises(AuthorityUnavailable, match=text):
+            await operator.sign()
+    assert hanging.calls == 1
+    hanging.back.set()
+    monkeypatch.undo()
+    operator.steps = [lambda: operator.chain.write_bytes(CHAIN)]
+    operator.authority._medium._patience_s = 60
+    assert len(await operator.sign()) == 2
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../web", "a/b", ".hidden", "a\nb", "a b"])

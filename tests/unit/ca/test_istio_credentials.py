@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def test_what_is_no_token_is_named_without_its_content(
     error: BaseException | None = refused.value
     assert error is not None
     assert error.__cause__ is error.__context__ is None
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_holds_nothing_up(path: Path) -> None:
+    os.mkfifo(path)
+    for read in (read_token, read_roots):
+        with pytest.raises(AuthorityUnavailable, match="cannot be read: it is no regular file"):
+            read(path)
 
 
 def test_files_that_cannot_be_read_are_named(path: Path, tmp_path: Path) -> None:

@@ -143,6 +143,27 @@ async def test_a_kubeconfig_will_do(asking: Asking, running: RunningCluster) -> 
     assert asking.is_right(await from_file.sign())
 
 
+@pytest.mark.parametrize(
+    ("secure", "insecure", "reason"),
+    [
+        ('"server": "https:', '"server": "http:', "not reached over https"),
+        ('"certificate-authority": ', '"insecure-skip-tls-verify": true, "x": ', "insecure-skip"),
+    ],
+)
+async def test_a_kubeconfig_without_verified_tls_is_refused(
+    running: RunningCluster, secure: str, insecure: str, reason: str
+) -> None:
+    file = running.kubeconfig()
+    content = file.read_text(encoding="utf-8")
+    file.write_text(content.replace(secure, insecure), encoding="utf-8")
+    connection = KubernetesConnection(file)
+    with pytest.raises(ConfigurationError, match=reason):
+        await connection.check()
+    with pytest.raises(AuthorityUnavailable, match=reason):
+        await Asking(running, connection).sign()
+    assert not running.api.calls
+
+
 async def test_proxies_and_passwords_of_the_environment_are_not_used(
     asking: Asking, running: RunningCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,3 +196,13 @@ def test_a_root_file_that_cannot_be_read_or_written_is_named(
         open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path / "gone" / "root.pem", START)
     with pytest.raises(StartFailed, match="Is a directory"):
         open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path, START)
+
+
+def test_a_link_that_somebody_planted_for_the_root_is_not_followed(
+    ca_token: FakeToken, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / ".root.pem.new").symlink_to(victim)
+    open_issuer(ca_token, ALGORITHM, "test.mesh", tmp_path / "root.pem", START)
+    assert victim.read_bytes() == b"precious"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -14,7 +15,7 @@ import grpc.aio
 import pytest
 
 from sidecar.errors import StartFailed
-from sidecar.rpc.sockets import bind, unix_channel, unix_listener, unix_server
+from sidecar.rpc.sockets import MAX_CONNECTIONS, bind, unix_channel, unix_listener, unix_server
 
 
 @asynccontextmanager
@@ -28,11 +29,11 @@ async def _serving(path: Path, mode: int = 0o600) -> AsyncIterator[grpc.aio.Serv
         await server.stop(None)
 
 
-async def _answers(path: Path) -> bool:
+async def _answers(path: Path, *, wait_for_ready: bool = False) -> bool:
     async with unix_channel(path) as channel:
         call: Any = channel.unary_unary("/nothing/Here")
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await call(b"", timeout=30)
+            await call(b"", timeout=30, wait_for_ready=wait_for_ready)
         return failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -72,6 +73,28 @@ async def test_a_socket_is_never_wider_than_its_mode(
 async def test_a_channel_reaches_the_server(short_dir: Path) -> None:
     async with _serving(short_dir / "s"):
         assert await _answers(short_dir / "s")
+
+
+async def test_a_caller_with_very_many_connections_does_not_take_every_descriptor(
+    short_dir: Path,
+) -> None:
+    async with _serving(short_dir / "s"):
+        connections = [
+            await asyncio.open_unix_connection(short_dir / "s") for _ in range(MAX_CONNECTIONS + 20)
+        ]
+        # The server begins with its settings on each connection that it keeps.
+        firsts = await asyncio.gather(*(_first_byte(reader) for reader, _ in connections))
+        assert len(list(filter(None, firsts))) == MAX_CONNECTIONS
+        for _, writer in connections:
+            writer.transport.abort()
+        assert await _answers(short_dir / "s", wait_for_ready=True)
+
+
+async def _first_byte(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(1)
+    except ConnectionError:
+        return b""
 
 
 async def test_a_socket_that_a_dead_process_left_is_replaced(short_dir: Path) -> None:

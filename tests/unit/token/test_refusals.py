@@ -112,6 +112,17 @@ def test_refusals_are_counted_and_cleared(tmp_path: Path, file: Path) -> None:
     refusals.check(source)
 
 
+def test_a_refusal_is_on_disk_before_anything_else_is_tried(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().suffix)
+    )
+    _open(tmp_path / "state").add(PinFile(file), ["another"])
+    assert synced == [".new", ""]
+
+
 _DAMAGE = st.binary(max_size=60) | st.sampled_from(
     [
         b"",

@@ -15,8 +15,8 @@ from sidecar.core.trust import TrustBundle
 from sidecar.errors import CertificateRefused, TrustUnavailable
 from sidecar.trust.base import TrustSource
 from sidecar.trust.pem_file import PemFile
+from sidecar.trust.root_file import MOST_BYTES
 from sidecar.trust.spiffe_bundle_file import SpiffeBundleFile
-from sidecar.trust.whole_file import MOST_BYTES
 from tests.fixtures import certificates
 from tests.fixtures.certificates import Signed
 from tests.fixtures.spiffe_bundles import document, entry
@@ -93,7 +93,7 @@ def test_a_swap_while_it_is_read_gives_the_old_or_the_new(
         return descriptor
 
     with monkeypatch.context() as patched:
-        patched.setattr("sidecar.trust.whole_file.os.open", swap_after_opening)
+        patched.setattr("sidecar.whole_file.os.open", swap_after_opening)
         before = _load(kind(DOMAIN, path))
     assert before.der() == [ONE.der]
     assert _load(kind(DOMAIN, path)).der() == [TWO.der, ONE.der]
@@ -124,7 +124,7 @@ def test_an_unreadable_file_is_unavailable(
     def denied(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sidecar.trust.whole_file.os.open", denied)
+    monkeypatch.setattr("sidecar.whole_file.os.open", denied)
     with pytest.raises(TrustUnavailable, match=r"/roots: Permission denied"):
         _load(kind(DOMAIN, path))
 
