@@ -18,9 +18,9 @@ from sidecar.identity.destruction import Destruction
 from sidecar.identity.enrolment import Enrolment, Wish
 from sidecar.identity.identity import Identity, Schedule
 from sidecar.identity.keyring import Keyring
-from sidecar.identity.keys import Destroys, GivenKey, KeySource, MadeKeys, Spared
+from sidecar.identity.keys import GivenKey, KeySource, MadeKeys, Spared
 from sidecar.identity.memory import Memory, NoMemory, SavedMemory
-from sidecar.identity.orphans import Orphans
+from sidecar.identity.orphans import AfterLook, Orphans
 from sidecar.identity.publisher import Publisher
 from sidecar.identity.saved import SavedCertificates
 from sidecar.identity.store import SnapshotStore
@@ -47,17 +47,27 @@ class Assembly:
         self._destruction = Destruction(parts.token, parts.executor)
         self._authorities = [authorities[each] for each in settings.ca or authorities]
 
-    async def identity(self) -> Identity:
-        """The identity, which does nothing yet.
+    async def identity(self) -> tuple[Identity, Orphans]:
+        """The identity, which does nothing yet, and the keys of its earlier starts.
 
         Raises:
             MeshkeyError: the key that it is given is not there, or not allowed.
         """
         settings, parts = self._settings, self._parts
-        keys, destroys = await self._keys()
         store = SnapshotStore()
+        made = settings.key_id is None
+        keyring = Keyring(self._destruction if made else Spared(), store, wall)
+        orphans = Orphans(
+            self._owner,
+            settings.orphan_grace,
+            parts.token,
+            parts.executor,
+            self._destruction,
+            keyring.holds,
+        )
+        keys: KeySource = AfterLook(self._made(), orphans) if made else await self._given()
         wish = Wish(settings.sides, settings.lifetime, settings.longest)
-        return Identity(
+        identity = Identity(
             name=self.name,
             spiffe_id=settings.spiffe_id,
             schedule=Schedule(
@@ -77,22 +87,12 @@ class Assembly:
                 settings.spiffe_id,
                 settings.sides,
                 store,
-                Keyring(destroys, store, wall),
+                keyring,
             ),
             memory=self._memory(wish, keys),
             clock=moment,
         )
-
-    def orphans(self, identity: Identity) -> Orphans:
-        """Keys of earlier starts."""
-        return Orphans(
-            self._owner,
-            self._settings.orphan_grace,
-            self._parts.token,
-            self._parts.executor,
-            self._destruction,
-            identity.keyring.holds,
-        )
+        return identity, orphans
 
     def _memory(self, wish: Wish, keys: KeySource) -> Memory:
         settings, parts = self._settings, self._parts
@@ -108,18 +108,20 @@ class Assembly:
             parts.executor,
         )
 
-    async def _keys(self) -> tuple[KeySource, Destroys]:
+    def _made(self) -> MadeKeys:
         settings, parts = self._settings, self._parts
-        if settings.key_id is None:
-            made = MadeKeys(
-                settings.key_algorithm,
-                self._owner,
-                settings.spiffe_id,
-                parts.token,
-                parts.executor,
-                self._destruction,
-            )
-            return made, self._destruction
+        return MadeKeys(
+            settings.key_algorithm,
+            self._owner,
+            settings.spiffe_id,
+            parts.token,
+            parts.executor,
+            self._destruction,
+        )
+
+    async def _given(self) -> GivenKey:
+        settings, parts = self._settings, self._parts
+        assert settings.key_id is not None
         given = GivenKey(
             KeyId(settings.key_id),
             parts.token,
@@ -128,7 +130,7 @@ class Assembly:
         )
         # A key that is not there or not allowed is an error of the start, not of each renewal.
         await given.obtain(1)
-        return given, Spared()
+        return given
 
 
 def _owner(name: str, settings: _Settings, signer_socket: Path) -> str:

@@ -34,11 +34,10 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
     running, identities = [], []
     for name, identity_settings in settings.identities.items():
         assembly = Assembly(name, identity_settings, parts, authorities)
-        identity = await assembly.identity()
+        identity, orphans = await assembly.identity()
         parts.stack.push_async_callback(_close, identity)
         running.append(parts.in_background(asyncio.create_task(identity.run())))
-        sweep = _sweep(identity, assembly.orphans(identity))
-        parts.in_background(asyncio.create_task(sweep))
+        parts.in_background(asyncio.create_task(_sweep(identity, orphans)))
         identities.append(identity)
     registry = IdentityRegistry(identities)
     seen = Observed(parts.token, parts.executor, registry, authorities)

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 
 from sidecar.core.key_label import KeyLabel
+from sidecar.errors import TokenUnavailable
 from sidecar.identity import orphans as module
-from sidecar.identity.orphans import Orphans
+from sidecar.identity.orphans import AfterLook, Orphans
 from sidecar.token.base import KeyId
 from tests.fixtures.enrolment import OWNER, World
 from tests.fixtures.requests import ALGORITHM
@@ -65,6 +66,32 @@ async def test_a_key_that_is_taken_up_meanwhile_stays(world: World) -> None:
     in_use.add(orphan)
     await sweeping
     assert world.token.held_keys == {orphan}
+
+
+async def test_a_key_that_waits_for_its_certificate_is_no_orphan(world: World) -> None:
+    orphan = await _key(world, _label())
+    orphans = _orphans(world)
+    keys = AfterLook(world.keys(), orphans)
+    under_way = await keys.obtain(1)
+    label = KeyLabel.parse(under_way.label)
+    assert label
+    assert label.owner == OWNER
+    # However long the CA takes: it is not in use yet.
+    await orphans.sweep()
+    assert world.token.held_keys == {under_way.id}
+    assert under_way.id != orphan
+
+
+async def test_no_key_is_made_before_it_is_known_which_were_there(world: World) -> None:
+    keys = AfterLook(world.keys(), _orphans(world))
+    world.token.available = False
+    with pytest.raises(TokenUnavailable):
+        await keys.obtain(1)
+    world.token.available = True
+    key = await keys.obtain(1)
+    assert keys.may_reuse(key)
+    await keys.discard(key)
+    assert not world.token.held_keys
 
 
 async def test_a_token_that_comes_late_is_swept_then(
