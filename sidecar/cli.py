@@ -113,10 +113,11 @@ def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
 def doctor(config: Path, as_json: bool) -> None:
     """Examine the token and the settings; exits with 69 if something would not work."""
     from sidecar import tables
+    from sidecar.app.clock import wall
     from sidecar.app.token import open_token
     from sidecar.doctor import Verdict, examine
 
-    findings = list(examine(settings_of(config), open_token))
+    findings = list(examine(settings_of(config), open_token, wall()))
     tables.show_findings(findings, as_json=as_json)
     if any(finding.verdict is Verdict.FAILURE for finding in findings):
         sys.exit(EXIT_FAILED)

@@ -52,7 +52,8 @@ def _check_role(settings: Settings) -> None:
             "nothing to serve: add a section [identity], [gateway.NAME] or [issuer]"
         )
     if settings.identities and not (settings.authorities and settings.signer):
-        raise ConfigurationError("[identity] needs the sections [ca] and [signer]")
+        section = "identity" if settings.identity else f"gateway.{next(iter(settings.gateways))}"
+        raise ConfigurationError(f"[{section}] needs the sections [ca] and [signer]")
 
 
 async def _first_of(*waits: object) -> None:

@@ -206,11 +206,23 @@ def test_a_request_is_carried_to_a_ca_that_no_network_reaches(mesh: Mesh) -> Non
     carried = mesh.directory / "carried"
     carried.mkdir()
     _run(mesh, _FOUND)
-    identity = {"spiffe_id": spiffe_id(), "trust_bundle": mesh.directory / "ca.pem"}
+    identity = {
+        "spiffe_id": spiffe_id(),
+        "trust_bundle": mesh.directory / "ca.pem",
+        "orphan_grace": "1s",
+    }
     authority = {"kind": "file", "name": "offline", "directory": carried}
-    sidecar = serve(mesh, sections(mesh, identity=identity, ca=authority))
+    configured = sections(mesh, identity=identity, ca=authority)
+    killed = serve(mesh, configured)
     eventually((carried / "offline.csr").exists, "the request")
-    assert identity_status(sidecar).health == "waiting"
+    assert identity_status(killed).health == "waiting"
+    killed.kill()
+    (carried / "offline.csr").unlink()
+    sidecar = serve(mesh, configured)
+    eventually((carried / "offline.csr").exists, "the next request")
+    # Its key has no certificate yet, and is no orphan as the one before it is.
+    eventually(lambda: sidecar.logged("key destroyed"), "the orphan is destroyed")
+    assert len(sidecar.logged("key destroyed")) == 1
     _run(mesh, _SIGN)
     seen = wait_for_generation(sidecar, 1)
     assert (seen.authority, seen.last_error) == ("offline", "")

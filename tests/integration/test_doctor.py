@@ -1,0 +1,67 @@
+"""`meshkey doctor` on a real token, for a sidecar with several identities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from tests.fixtures import certificates
+from tests.fixtures.configurations import sections, toml
+from tests.fixtures.mesh import Mesh, spiffe_id
+from tests.fixtures.private_keys import write_key
+from tests.fixtures.process import run_cli
+
+
+def _doctor(mesh: Mesh, gateway: Mapping[str, object]) -> tuple[int, Sequence[dict[str, str]]]:
+    shop = {"spiffe_id": spiffe_id("shop"), "trust_bundle": mesh.root_file, **gateway}
+    file = mesh.directory / "web.toml"
+    file.write_text(toml(sections(mesh, gateway={"shop": shop})), encoding="utf-8")
+    ran = run_cli(
+        "doctor", "--json", "--config", str(file), environment=mesh.store("web").environment
+    )
+    return ran.returncode, json.loads(ran.stdout)
+
+
+def _of(findings: Sequence[dict[str, str]], check: str) -> list[tuple[str, str]]:
+    return [(each["verdict"], each["detail"]) for each in findings if each["check"] == check]
+
+
+def test_a_key_of_each_kind_that_an_identity_asks_for_is_tried(mesh: Mesh) -> None:
+    mesh.root_file.write_bytes(certificates.root().pem)
+    code, findings = _doctor(mesh, {"key_algorithm": "ed25519"})
+    assert code == 0
+    tried = [(verdict, detail.partition(",")[0]) for verdict, detail in _of(findings, "trial key")]
+    assert tried == [("ok", "ec-p256"), ("ok", "ed25519")]
+    schemes = [detail.partition(" ")[0] for _, detail in _of(findings, "schemes")]
+    assert schemes == ["ECDSA_SECP256R1_SHA256", "ED25519"]
+    code, findings = _doctor(mesh, {})
+    assert len(_of(findings, "trial key")) == 1
+
+
+def test_a_given_key_that_is_not_there_is_told_and_none_is_tried_for_it(mesh: Mesh) -> None:
+    mesh.root_file.write_bytes(certificates.root().pem)
+    code, findings = _doctor(mesh, {"key_id": "00ff", "key_algorithm": "ed25519"})
+    assert code == 69
+    assert len(_of(findings, "trial key")) == 1
+    assert _of(findings, "gateway.shop: key_id") == [
+        ("failure", "no key 00ff; list its keys with: meshkey keys list")
+    ]
+
+
+def test_a_given_key_that_was_imported_needs_the_setting_that_allows_it(mesh: Mesh) -> None:
+    mesh.root_file.write_bytes(certificates.root().pem)
+    file = write_key(mesh.directory / "key.pem", certificates.new_key())
+    config = mesh.directory / "cli.toml"
+    config.write_text(mesh.common_settings("web"), encoding="utf-8")
+    imported = run_cli(
+        *("keys", "import", str(file), "--label", "gateway", "--config", str(config)),
+        environment=mesh.store("web").environment,
+    )
+    assert imported.returncode == 0, imported.stderr
+    key_id = imported.stdout.strip()
+    for allowed, expected in ((False, (69, "failure")), (True, (0, "ok"))):
+        code, findings = _doctor(mesh, {"key_id": key_id, "allow_imported": allowed})
+        ((verdict, detail),) = _of(findings, "gateway.shop: key_id")
+        assert (code, verdict) == expected
+        assert detail.startswith(f"{key_id}: imported")
+        assert ("allow_imported" in detail) is not allowed
