@@ -32,6 +32,15 @@ _CLOSE_S = 0.5
 _RESTART_S = 5.0
 
 
+@dataclass(frozen=True)
+class SeenKey:
+    """A private key that was found through a session and belongs to the expected public key."""
+
+    private: pkcs11.PrivateKey
+    # When a signature with it was verified last, by `time.monotonic`.
+    verified: float
+
+
 @dataclass
 class ThreadState:
     """A session serves one thread at a time, so each thread has its own."""
@@ -40,12 +49,9 @@ class ThreadState:
     session: pkcs11.Session
     # Where the session is nobody else's and python-pkcs11's handles are the module's own.
     calls: SignCalls | None = None
-    # Found through this session, and seen to belong to the expected public key.
-    private_keys: dict[KeyId, pkcs11.PrivateKey] = field(default_factory=dict)
+    private_keys: dict[KeyId, SeenKey] = field(default_factory=dict)
     # Whether the module was started anew for this very operation.
     sure: bool = False
-    # When a signature with it was verified last, by `time.monotonic`.
-    verified: dict[KeyId, float] = field(default_factory=dict)
 
 
 class Sessions:

@@ -28,7 +28,7 @@ from sidecar.token.holdings import Holdings
 from sidecar.token.mechanisms import Way, ways
 from sidecar.token.profiles import TokenProfile
 from sidecar.token.report import TokenReport
-from sidecar.token.sessions import Sessions, ThreadState
+from sidecar.token.sessions import SeenKey, Sessions, ThreadState
 
 log = structlog.get_logger(__name__)
 
@@ -189,11 +189,10 @@ class Signing:
     def _sign(
         self, state: ThreadState, key_id: KeyId, way: Way, message: bytes, *, trial: bool = False
     ) -> bytes:
-        key = state.private_keys.get(key_id)
+        seen = state.private_keys.get(key_id)
         now = time.monotonic()
-        known = key is not None and now - state.verified[key_id] < _TRUSTED_S
-        if key is None:
-            key = self._holdings.private_half(state, key_id)
+        known = seen is not None and now - seen.verified < _TRUSTED_S
+        key = seen.private if seen else self._holdings.private_half(state, key_id)
         signature = way.encode(_raw_signature(state, key, way, way.input(message)))
         if known and not trial:
             return signature
@@ -211,9 +210,7 @@ class Signing:
         if len(state.private_keys) >= _MOST_HANDLES:
             # Of keys that were replaced long ago, most of them.
             state.private_keys.clear()
-            state.verified.clear()
-        state.private_keys[key_id] = key
-        state.verified[key_id] = now
+        state.private_keys[key_id] = SeenKey(key, now)
         return signature
 
 

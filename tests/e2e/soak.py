@@ -124,8 +124,8 @@ class Soak:
             f"{sum(self.server_handshakes.handshakes().values())} handshakes, "
             f"roots published {self.client.ledger.roots} and {self.server.ledger.roots} times.",
             "",
-            "| Process | Files open | Threads | Memory, KiB | KiB a rotation |",
-            "| --- | ---: | ---: | ---: | ---: |",
+            "| Process | Files open | Threads | Memory, KiB | KiB a rotation | Resident, KiB |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
         found = {(trend.process, trend.measure): trend for trend in trends(self.samples)}
         for process in last.usages:
@@ -136,7 +136,8 @@ class Soak:
             slope = (memory.late - memory.early) / (last.rotations / 3)
             lines.append(
                 f"| {process} | {files.early} → {files.late} | {threads.early} → {threads.late} "
-                f"| {memory.early:,} → {memory.late:,} | {slope:+.2f} |"
+                f"| {memory.early:,} → {memory.late:,} | {slope:+.2f} "
+                f"| {last.usages[process].resident_kib:,} |"
             )
         return "\n".join(lines)
 
@@ -154,7 +155,7 @@ class Soak:
             self.requests,
             {name: each.store.keys for name, each in self.rotating.items()},
             {name: each.sessions for name, each in self.rotating.items()},
-            {name: Usage.of(process.pid) for name, process in self.processes.items()},
+            {name: Usage.of(process) for name, process in self.processes.items()},
         )
 
     def _visitor(self, number: int) -> bytes:
@@ -183,9 +184,9 @@ class Soak:
             f"{self._seconds:4} s  {last.rotations:3} rotations  {last.requests:6} requests"
             f"  keys {_listed(last.keys.values())}  sessions {_listed(last.sessions.values())}"
             f"  files {_listed(usage.descriptors for usage in last.usages.values())}"
-            f"  MB {_listed(usage.memory_kib // 1024 for usage in last.usages.values())}"
+            f"  KiB {_listed(usage.memory_kib for usage in last.usages.values())}"
         )
 
 
 def _listed(numbers: Iterable[float]) -> str:
-    return "/".join(f"{number:g}" for number in numbers)
+    return "/".join(f"{number:.9g}" for number in numbers)

@@ -36,7 +36,8 @@ def test_rotations_under_load_lose_no_request_and_leave_nothing_behind(
     soak.say(soak.summary())
 
     every_rotation_met_handshakes(soak)
-    assert [trend for trend in trends(soak.samples) if trend.leaks] == []
+    leaks = [trend for trend in trends(soak.samples) if trend.leaks]
+    assert leaks == [], "\n".join(map(str, leaks))
     for name in soak.rotating:
         # The login's, and one for each thread.
         assert max(sample.sessions[name] for sample in soak.samples) <= 1 + THREADS

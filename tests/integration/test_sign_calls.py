@@ -58,7 +58,7 @@ def test_a_failure_has_the_type_that_python_pkcs11_gives_it(
         token._sessions._forget_session()
         token.sign(key.id, SCHEME, b"m")
         state = _state(token)
-        private = state.private_keys[key.id]
+        private = state.private_keys[key.id].private
         assert state.calls
         shim.rule(f"{function} fail {code:#x}")
         with pytest.raises(pkcs11.PKCS11Error) as ours:
@@ -66,7 +66,7 @@ def test_a_failure_has_the_type_that_python_pkcs11_gives_it(
         shim.rule()
         token._sessions._forget_session()
         token.sign(key.id, SCHEME, b"m")
-        private = _state(token).private_keys[key.id]
+        private = _state(token).private_keys[key.id].private
         shim.rule(f"{function} fail {code:#x}")
         with pytest.raises(pkcs11.PKCS11Error) as theirs:
             private.sign(digest, mechanism=way.mechanism)
@@ -79,3 +79,16 @@ def test_the_longest_signatures_fit(softhsm_token: Pkcs11Token, algorithm: KeyAl
     key = softhsm_token.generate(algorithm, "web")
     for scheme in softhsm_token.schemes(key):
         verify(key.public_key, scheme, softhsm_token.sign(key.id, scheme, b"m"), b"m")
+
+
+def test_nothing_is_kept_of_a_key_that_was_destroyed(softhsm_token: Pkcs11Token) -> None:
+    for _ in range(3):
+        key = softhsm_token.generate(ALGORITHM, "web")
+        softhsm_token.sign(key.id, SCHEME, b"m")
+        softhsm_token.destroy(key.id)
+    kept = [
+        *_state(softhsm_token).private_keys,
+        *softhsm_token.holdings.public_keys,
+        *softhsm_token.holdings._missed,
+    ]
+    assert kept == []
