@@ -40,6 +40,11 @@ lint: setup ## Formatting, types, import directions
 	    if $(CARGO) $${tool%% *} --version > /dev/null 2>&1; then $(CARGO) $$tool; \
 	    else echo "note: cargo $${tool%% *} is not installed here, not run"; fi; done
 
+.PHONY: fuzz
+fuzz: preflight $(INSTALLED) ## Mutated messages against what is signed: CASES of them for each parser, from SEED on
+	@MESHKEY_FUZZ_CASES=$(or $(CASES),1000000) MESHKEY_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
+	    $(PYTHON) -m pytest tests/fuzz
+
 .PHONY: bench
 bench: setup benchmarks/raw_token benchmarks/libslow_hsm.so benchmarks/libnative_pool.so ## Rates, as ratios within one run, into benchmarks/results.json
 	@$(CARGO) build --release --locked --quiet --examples

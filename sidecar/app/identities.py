@@ -13,6 +13,7 @@ from sidecar.ca.failover import Failover, GuardedAuthority
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.settings import DEFAULT
 from sidecar.core.key_label import owner_of
+from sidecar.core.purpose import purposes_of
 from sidecar.core.rotation import RotationPolicy
 from sidecar.identity.destruction import Destruction
 from sidecar.identity.enrolment import Enrolment, Wish
@@ -75,7 +76,7 @@ class Assembly:
             publisher=Publisher(
                 self.name,
                 settings.spiffe_id,
-                settings.sides,
+                purposes_of(settings.sides, tls12=settings.tls12),
                 store,
                 Keyring(destroys, store, wall),
             ),

@@ -66,6 +66,7 @@ class CertifiedSettings:
         "directory, mode 0700, for its certificate: a restart takes it and its key up again",
         default=None,
     )
+    tls12: bool = setting(switch, "whether its keys also sign handshakes of TLS 1.2", default=False)
     key_algorithm: KeyAlgorithm = setting(
         key_algorithm, "what its keys are", default=KeyAlgorithm.EC_P256
     )

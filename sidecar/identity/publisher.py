@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from sidecar.core.certificate_verify import Side
+from sidecar.core.purpose import SigningPurpose
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
 from sidecar.identity.enrolment import Enrolled
@@ -17,6 +17,10 @@ from sidecar.identity.store import SnapshotStore
 
 log = structlog.get_logger(__name__)
 
+# A key that an identity was given outlives its certificates. Handshakes in flight, and callers
+# that refused a generation, still show an older one.
+_LEAVES = 4
+
 
 class Publisher:
     """Numbers what is published. Use it from the event loop only."""
@@ -25,13 +29,13 @@ class Publisher:
         self,
         name: str,
         spiffe_id: SpiffeId,
-        sides: frozenset[Side],
+        purposes: frozenset[SigningPurpose],
         store: SnapshotStore,
         keyring: Keyring,
     ) -> None:
         self.store = store
         self.keyring = keyring
-        self.sides = sides
+        self.purposes = purposes
         # The generation that brought the newest roots.
         self.roots_generation = 0
         self._name = name
@@ -53,9 +57,10 @@ class Publisher:
         self.keyring.admit(
             KeyGrant(
                 key_id=snapshot.key_id,
-                sides=self.sides,
+                purposes=self.purposes,
                 schemes=frozenset(snapshot.schemes),
                 not_after=snapshot.chain.not_after,
+                leaves=self._leaves(snapshot),
             )
         )
         self.store.publish(snapshot)
@@ -93,3 +98,8 @@ class Publisher:
             generation=self.roots_generation,
             roots={bundle.trust_domain: len(bundle.roots) for bundle in bundles},
         )
+
+    def _leaves(self, snapshot: Snapshot) -> tuple[bytes, ...]:
+        before = self.keyring.grant(snapshot.key_id)
+        leaves = (snapshot.chain.certificates[0], *(before.leaves if before else ()))
+        return leaves[:_LEAVES]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sidecar.core.certificate_verify import Side
 from sidecar.core.chain import CertificateChain
+from sidecar.core.purpose import SigningPurpose
 from sidecar.core.schemes import SignatureScheme
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
@@ -34,6 +34,8 @@ class KeyGrant:
     """What the signer may do with a key, and until when."""
 
     key_id: KeyId
-    sides: frozenset[Side]
+    purposes: frozenset[SigningPurpose]
     schemes: frozenset[SignatureScheme]
     not_after: datetime
+    # Its certificates, DER, newest first: a TLS 1.2 client must have shown one of them.
+    leaves: tuple[bytes, ...]

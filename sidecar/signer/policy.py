@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.certificate_verify import CertificateVerifyContent, Side
+from sidecar.core.client_handshake import ClientHandshake
+from sidecar.core.purpose import SigningPurpose
 from sidecar.core.schemes import SignatureScheme
+from sidecar.core.server_key_exchange import ServerKeyExchangeContent
 from sidecar.errors import RefusalReason, SigningRefused
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.token.base import KeyId
-
-_SIDES = {
-    pb.PURPOSE_TLS13_SERVER_CERTIFICATE_VERIFY: Side.SERVER,
-    pb.PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY: Side.CLIENT,
-}
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,18 @@ class ApprovedSignature:
 
     key_id: KeyId
     scheme: SignatureScheme
-    side: Side
+    purpose: SigningPurpose
     message: bytes
+
+    @property
+    def side(self) -> Side:
+        return self.purpose.side
 
 
 def approve(
     request: pb.SignRequest, grant: Callable[[KeyId], KeyGrant | None]
 ) -> ApprovedSignature:
-    """Checks key, side, scheme and message, in this order.
+    """Checks key, purpose, scheme and message, in this order.
 
     Raises:
         SigningRefused: with the reason and what to do about it.
@@ -43,32 +46,63 @@ def approve(
             RefusalReason.UNKNOWN_KEY,
             "no such key here, or it was replaced: use the key of the newest identity update",
         )
-    side = _side(request, granted)
-    scheme = _scheme(request, granted)
+    purpose = _purpose(request, granted)
+    scheme = _scheme(request, granted, purpose)
     try:
-        content = CertificateVerifyContent.parse(request.message, side)
+        content = _PARSERS[purpose](request.message, granted, scheme)
     except ValueError as error:
         raise SigningRefused(RefusalReason.MESSAGE, str(error)) from error
-    return ApprovedSignature(key_id, scheme, side, content.encode())
+    return ApprovedSignature(key_id, scheme, purpose, content.encode())
 
 
-def _side(request: pb.SignRequest, granted: KeyGrant) -> Side:
-    side = _SIDES.get(request.purpose)
-    if side is None:
+class _Content(Protocol):
+    """A parsed message, which knows how it is written."""
+
+    def encode(self) -> bytes: ...
+
+
+# What a message is for each purpose. Only what was understood is signed: the token gets what
+# the parsed content encodes to, never the caller's bytes.
+_PARSERS: dict[SigningPurpose, Callable[[bytes, KeyGrant, SignatureScheme], _Content]] = {
+    SigningPurpose.TLS13_SERVER_CERTIFICATE_VERIFY: lambda message, _granted, _scheme: (
+        CertificateVerifyContent.parse(message, Side.SERVER)
+    ),
+    SigningPurpose.TLS13_CLIENT_CERTIFICATE_VERIFY: lambda message, _granted, _scheme: (
+        CertificateVerifyContent.parse(message, Side.CLIENT)
+    ),
+    SigningPurpose.TLS12_SERVER_KEY_EXCHANGE: lambda message, _granted, _scheme: (
+        ServerKeyExchangeContent.parse(message)
+    ),
+    SigningPurpose.TLS12_CLIENT_CERTIFICATE_VERIFY: lambda message, granted, scheme: (
+        ClientHandshake.parse(message, granted.leaves, scheme)
+    ),
+}
+_PURPOSES = {
+    code: SigningPurpose[name.removeprefix("PURPOSE_")] for name, code in pb.Purpose.items() if code
+}
+
+
+def _purpose(request: pb.SignRequest, granted: KeyGrant) -> SigningPurpose:
+    purpose = _PURPOSES.get(request.purpose)
+    if purpose is None:
         raise SigningRefused(
             RefusalReason.PURPOSE,
             f"purpose {request.purpose} is not served; use one of Purpose in signer.proto",
         )
-    if side not in granted.sides:
+    if purpose in granted.purposes:
+        return purpose
+    if purpose.is_tls12 and any(purpose.side is other.side for other in granted.purposes):
         raise SigningRefused(
-            RefusalReason.PURPOSE, f"this key does not sign as a TLS {side.name.lower()}"
+            RefusalReason.PURPOSE, "this key does not sign for TLS 1.2: speak TLS 1.3, or set tls12"
         )
-    return side
+    raise SigningRefused(
+        RefusalReason.PURPOSE, f"this key does not sign as a TLS {purpose.side.name.lower()}"
+    )
 
 
-def _scheme(request: pb.SignRequest, granted: KeyGrant) -> SignatureScheme:
+def _scheme(request: pb.SignRequest, granted: KeyGrant, purpose: SigningPurpose) -> SignatureScheme:
     # RFC 8446 section 4.2.3: PKCS#1 v1.5 signs no TLS 1.3 handshake.
-    usable = [scheme for scheme in granted.schemes if not scheme.is_pkcs1]
+    usable = [scheme for scheme in granted.schemes if purpose.is_tls12 or not scheme.is_pkcs1]
     for scheme in usable:
         if scheme == request.scheme:
             return scheme

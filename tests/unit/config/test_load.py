@@ -48,6 +48,7 @@ def test_a_sidecars_settings_with_their_defaults() -> None:
     assert settings.identity.spiffe_id == SpiffeId("demo.mesh", "/ns/demo/sa/web")
     assert settings.identity.lifetime == timedelta(minutes=20)
     assert settings.identity.sides == set(Side)
+    assert not settings.identity.tls12
     (authority,) = settings.authorities
     assert (authority.kind, authority.name) == ("local", "local")
     assert settings.gateways == {}
@@ -129,6 +130,7 @@ def test_a_value_of_the_environment_overrides_the_file() -> None:
         MESHKEY_TOKEN_PIN_FILE="/run/secrets/pin",
         MESHKEY_IDENTITY_LIFETIME="1h",
         MESHKEY_IDENTITY_SIDES="client",
+        MESHKEY_IDENTITY_TLS12="true",
         MESHKEY_LOG_FORMAT="console",
     )
     assert settings.token.label == "other"
@@ -137,6 +139,7 @@ def test_a_value_of_the_environment_overrides_the_file() -> None:
     assert settings.identity
     assert settings.identity.lifetime == timedelta(hours=1)
     assert settings.identity.sides == {Side.CLIENT}
+    assert settings.identity.tls12
     assert settings.log.format == "console"
 
 

@@ -95,6 +95,8 @@ def test_gateways_are_identities_with_names_that_serve_only() -> None:
     assert [*settings.identities] == ["default", "shop"]
     shop = settings.gateways["shop"]
     assert shop.sides == {Side.SERVER}
+    assert not shop.tls12
+    assert _parse(gateway={"shop": {**SHOP, "tls12": True}}).gateways["shop"].tls12
     assert (shop.socket, shop.ca) == (Path("/run/shop"), ("local",))
 
 

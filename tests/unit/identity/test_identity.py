@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from sidecar.core import rotation
 from sidecar.core.certificate_verify import Side
+from sidecar.core.purpose import SigningPurpose
 from sidecar.core.rotation import Health
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import (
@@ -69,7 +70,8 @@ async def test_the_first_snapshot_is_published_at_once(world: World) -> None:
     assert world.token.held_keys == {snapshot.key_id}
     grant = identity.keyring.grant(snapshot.key_id)
     assert grant
-    assert grant.sides == {Side.CLIENT}
+    assert grant.purposes == {SigningPurpose.TLS13_CLIENT_CERTIFICATE_VERIFY}
+    assert grant.leaves == (snapshot.chain.certificates[0],)
     assert grant.not_after == snapshot.chain.not_after
     assert identity.next_renewal == world.clock() + LIFETIME / 2
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sidecar.core.certificate_verify import Side
+from sidecar.core.purpose import SigningPurpose
 from sidecar.errors import TokenUnavailable
 from sidecar.identity import keyring as module
 from sidecar.identity.keyring import HANDSHAKE_TIMEOUT, Keyring
@@ -31,7 +31,8 @@ class _Ring:
     async def admit(self, lifetime: timedelta = timedelta(minutes=20)) -> KeyId:
         key = await self.world.executor.run(lambda: self.world.token.generate(ALGORITHM, "key"))
         not_after = self.world.clock() + lifetime
-        self.keyring.admit(KeyGrant(key.id, frozenset(Side), frozenset([SCHEME]), not_after))
+        purposes = frozenset(SigningPurpose)
+        self.keyring.admit(KeyGrant(key.id, purposes, frozenset([SCHEME]), not_after, ()))
         return key.id
 
     async def gone(self, key_id: KeyId) -> None:

@@ -38,18 +38,21 @@ async def test_every_certificate_is_for_the_same_key_and_it_outlives_the_identit
 ) -> None:
     world = _world(tmp_path)
     identity = world.identity()
-    serials = set()
-    for generation in (1, 2, 3):
+    serials, leaves = set(), list[bytes]()
+    for generation in range(1, 7):
         assert await identity.renew() == generation
         snapshot = identity.store.current
         assert snapshot
         assert (snapshot.key_id, snapshot.key_origin) == (world.given, Origin.IMPORTED)
         serials.add(snapshot.chain.serial)
+        leaves.insert(0, snapshot.chain.certificates[0])
         world.clock.advance(LIFETIME / 2)
         grant = identity.keyring.grant(snapshot.key_id)
         assert grant
         assert grant.not_after == snapshot.chain.not_after
-    assert len(serials) == 3
+        # Handshakes in flight, and callers that refused the newest, show an older one.
+        assert grant.leaves == tuple(leaves[:4])
+    assert len(serials) == 6
     await identity.close()
     assert world.token.held_keys == {world.given}
 

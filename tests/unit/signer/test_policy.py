@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 import pytest
@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.certificate_verify import Side
-from sidecar.core.schemes import KeyAlgorithm
+from sidecar.core.purpose import SigningPurpose, purposes_of
+from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import RefusalReason, SigningRefused
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.signer.policy import approve
 from sidecar.token.base import KeyId
+from tests.fixtures import foreign, tls12
 from tests.fixtures.clock import START
 from tests.fixtures.requests import PURPOSES, SCHEME, handshake, sign_request
 
@@ -24,9 +26,16 @@ KEY = KeyId(b"our key")
 BOTH = frozenset(Side)
 
 
-def _grants(sides: frozenset[Side] = BOTH) -> Callable[[KeyId], KeyGrant | None]:
-    grant = KeyGrant(KEY, sides, frozenset([SCHEME]), START + timedelta(minutes=20))
-    return {KEY: grant}.get
+def _grants(
+    sides: frozenset[Side] = BOTH,
+    schemes: Collection[SignatureScheme] = (SCHEME,),
+    *,
+    tls12: bool = False,
+    leaves: tuple[bytes, ...] = (b"our leaf",),
+) -> Callable[[KeyId], KeyGrant | None]:
+    until = START + timedelta(minutes=20)
+    purposes = purposes_of(sides, tls12=tls12)
+    return {KEY: KeyGrant(KEY, purposes, frozenset(schemes), until, leaves)}.get
 
 
 def _changed(**fields: object) -> pb.SignRequest:
@@ -44,16 +53,16 @@ def test_a_handshake_of_either_side_is_approved_as_it_is(side: Side) -> None:
     assert approved.message == request.message
 
 
-def test_an_rsa_key_signs_a_handshake_with_pss_and_never_with_pkcs1() -> None:
-    schemes = frozenset(KeyAlgorithm.RSA_2048.schemes)
-    grant = KeyGrant(KEY, BOTH, schemes, START + timedelta(minutes=20))
+def test_an_rsa_key_signs_a_tls13_handshake_with_pss_and_never_with_pkcs1() -> None:
+    schemes = KeyAlgorithm.RSA_2048.schemes
+    grants = _grants(schemes=schemes, tls12=True)
     for scheme in schemes:
         request = _changed(scheme=int(scheme))
         if not scheme.is_pkcs1:
-            assert approve(request, {KEY: grant}.get).scheme is scheme
+            assert approve(request, grants).scheme is scheme
             continue
         with pytest.raises(SigningRefused, match=r"it has 0x0804, 0x0805, 0x0806$") as refused:
-            approve(request, {KEY: grant}.get)
+            approve(request, grants)
         assert refused.value.reason is RefusalReason.SCHEME
 
 
@@ -72,7 +81,9 @@ def _digest() -> bytes:
         (_changed(scheme=0), RefusalReason.SCHEME, "0x0000"),
         (_changed(scheme=2**32 - 1), RefusalReason.SCHEME, "0xffffffff"),
         (_changed(purpose=0), RefusalReason.PURPOSE, "purpose 0 is not served"),
-        (_changed(purpose=3), RefusalReason.PURPOSE, "purpose 3 is not served"),
+        (_changed(purpose=3), RefusalReason.PURPOSE, "does not sign for TLS 1.2: .* set tls12$"),
+        (_changed(purpose=4), RefusalReason.PURPOSE, "does not sign for TLS 1.2: .* set tls12$"),
+        (_changed(purpose=5), RefusalReason.PURPOSE, "purpose 5 is not served"),
         (_changed(purpose=-1), RefusalReason.PURPOSE, "purpose -1 is not served"),
         (_changed(purpose=PURPOSES[Side.CLIENT]), RefusalReason.MESSAGE, "the other side's"),
         (_changed(message=handshake(Side.CLIENT)), RefusalReason.MESSAGE, "the other side's"),
@@ -128,7 +139,7 @@ def test_every_reason_has_its_name_in_the_api() -> None:
         request_id=st.integers(0, 2**64 - 1),
         key_id=st.just(KEY.value) | st.binary(max_size=40),
         scheme=st.just(int(SCHEME)) | st.integers(0, 2**32 - 1),
-        purpose=st.sampled_from([0, 1, 2]) | st.integers(-(2**31), 2**31 - 1),
+        purpose=st.sampled_from([0, 1, 2, 3, 4]) | st.integers(-(2**31), 2**31 - 1),
         message=st.binary(max_size=200) | st.sampled_from([handshake(s) for s in Side]),
     )
 )
@@ -141,3 +152,98 @@ def test_whatever_is_approved_is_a_handshake_of_a_granted_key(request_: pb.SignR
     assert approved.scheme is SCHEME
     assert approved.message.startswith(b" " * 64 + b"TLS 1.3, ")
     assert len(approved.message) in {130, 146}
+
+
+SHAKEN = tls12.handshake("rsa", "prime256v1")
+RSA = KeyAlgorithm.RSA_2048.schemes
+# What real handshakes of TLS 1.2, and the fixtures of TLS 1.3, have signed for each purpose.
+CONTENTS = {
+    SigningPurpose.TLS13_SERVER_CERTIFICATE_VERIFY: handshake(Side.SERVER),
+    SigningPurpose.TLS13_CLIENT_CERTIFICATE_VERIFY: handshake(Side.CLIENT),
+    SigningPurpose.TLS12_SERVER_KEY_EXCHANGE: SHAKEN.server_content,
+    SigningPurpose.TLS12_CLIENT_CERTIFICATE_VERIFY: SHAKEN.client_content,
+}
+
+
+def _request(purpose: SigningPurpose, message: bytes, scheme: int = RSA[0]) -> pb.SignRequest:
+    code = pb.Purpose.Value(f"PURPOSE_{purpose.name}")
+    return _changed(purpose=code, message=message, scheme=scheme)
+
+
+def test_every_purpose_of_the_api_is_a_purpose_of_the_policy() -> None:
+    assert {name.removeprefix("PURPOSE_") for name, _ in pb.Purpose.items()} - {"UNSPECIFIED"} == {
+        purpose.name for purpose in SigningPurpose
+    }
+
+
+@pytest.mark.parametrize("purpose", SigningPurpose)
+@pytest.mark.parametrize("content", SigningPurpose)
+def test_each_purpose_signs_its_own_messages_and_no_others(
+    purpose: SigningPurpose, content: SigningPurpose
+) -> None:
+    grants = _grants(schemes=RSA, tls12=True, leaves=(SHAKEN.leaf,))
+    request = _request(purpose, CONTENTS[content])
+    if purpose is content:
+        approved = approve(request, grants)
+        assert (approved.purpose, approved.message) == (purpose, CONTENTS[purpose])
+        return
+    with pytest.raises(SigningRefused) as refused:
+        approve(request, grants)
+    assert refused.value.reason is RefusalReason.MESSAGE
+
+
+@pytest.mark.parametrize("purpose", SigningPurpose)
+@pytest.mark.parametrize("name", foreign.MESSAGES)
+def test_no_purpose_signs_what_other_protocols_sign(purpose: SigningPurpose, name: str) -> None:
+    grants = _grants(schemes=RSA, tls12=True, leaves=(SHAKEN.leaf,))
+    with pytest.raises(SigningRefused) as refused:
+        approve(_request(purpose, foreign.MESSAGES[name]), grants)
+    assert refused.value.reason is RefusalReason.MESSAGE
+
+
+@pytest.mark.parametrize("purpose", [each for each in SigningPurpose if each.is_tls12])
+def test_tls12_is_signed_only_where_the_identity_allows_it(purpose: SigningPurpose) -> None:
+    request = _request(purpose, CONTENTS[purpose])
+    leaves = (SHAKEN.leaf,)
+    assert approve(request, _grants(schemes=RSA, tls12=True, leaves=leaves))
+    with pytest.raises(SigningRefused, match=r"TLS 1\.2: speak TLS 1\.3, or set tls12") as refused:
+        approve(request, _grants(schemes=RSA, tls12=False, leaves=leaves))
+    assert refused.value.reason is RefusalReason.PURPOSE
+    # The setting opens no side that the identity does not have.
+    other = BOTH - {purpose.side}
+    with pytest.raises(SigningRefused, match="does not sign as a TLS") as refused:
+        approve(request, _grants(other, RSA, tls12=True, leaves=leaves))
+    assert refused.value.reason is RefusalReason.PURPOSE
+
+
+def test_an_rsa_key_signs_tls12_with_pkcs1_too() -> None:
+    grants = _grants(schemes=RSA, tls12=True, leaves=(SHAKEN.leaf,))
+    for purpose in (each for each in SigningPurpose if each.is_tls12):
+        for scheme in RSA:
+            request = _request(purpose, CONTENTS[purpose], scheme)
+            assert approve(request, grants).scheme is scheme
+    request = _request(SigningPurpose.TLS12_SERVER_KEY_EXCHANGE, SHAKEN.server_content, SCHEME)
+    with pytest.raises(SigningRefused, match="0x0403 is not this key's") as refused:
+        approve(request, grants)
+    assert refused.value.reason is RefusalReason.SCHEME
+
+
+def test_a_tls12_client_must_have_shown_a_certificate_of_this_key() -> None:
+    purpose = SigningPurpose.TLS12_CLIENT_CERTIFICATE_VERIFY
+    request = _request(purpose, CONTENTS[purpose])
+    assert approve(request, _grants(schemes=RSA, tls12=True, leaves=(b"newer", SHAKEN.leaf)))
+    with pytest.raises(SigningRefused, match="none of this key's") as refused:
+        approve(request, _grants(schemes=RSA, tls12=True))
+    assert refused.value.reason is RefusalReason.MESSAGE
+
+
+def test_a_tls12_client_signs_with_a_scheme_that_the_server_asked_for() -> None:
+    asked = (8).to_bytes(2) + b"".join(scheme.to_bytes(2) for scheme in RSA[:4])
+    request = SHAKEN.changed(tls12.CERTIFICATE_REQUEST, b"\x01\x01" + asked + b"\0\0")
+    grants = _grants(schemes=RSA, tls12=True, leaves=(SHAKEN.leaf,))
+    purpose = SigningPurpose.TLS12_CLIENT_CERTIFICATE_VERIFY
+    for scheme in RSA[:4]:
+        assert approve(_request(purpose, request.client_content, scheme), grants)
+    for scheme in RSA[4:]:
+        with pytest.raises(SigningRefused, match=f"does not list scheme 0x{scheme:04x}"):
+            approve(_request(purpose, request.client_content, scheme), grants)

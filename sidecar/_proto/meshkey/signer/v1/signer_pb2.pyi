@@ -12,9 +12,13 @@ class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PURPOSE_UNSPECIFIED: _ClassVar[Purpose]
     PURPOSE_TLS13_SERVER_CERTIFICATE_VERIFY: _ClassVar[Purpose]
     PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY: _ClassVar[Purpose]
+    PURPOSE_TLS12_SERVER_KEY_EXCHANGE: _ClassVar[Purpose]
+    PURPOSE_TLS12_CLIENT_CERTIFICATE_VERIFY: _ClassVar[Purpose]
 PURPOSE_UNSPECIFIED: Purpose
 PURPOSE_TLS13_SERVER_CERTIFICATE_VERIFY: Purpose
 PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY: Purpose
+PURPOSE_TLS12_SERVER_KEY_EXCHANGE: Purpose
+PURPOSE_TLS12_CLIENT_CERTIFICATE_VERIFY: Purpose
 
 class WatchRequest(_message.Message):
     __slots__ = ("identity", "acked_generation", "error")
