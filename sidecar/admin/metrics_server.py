@@ -1,4 +1,4 @@
-"""Serves the numbers over HTTP: GET /metrics, and nothing else."""
+"""Serves the numbers over HTTP: GET /metrics, or /, and nothing else."""
 
 from __future__ import annotations
 
