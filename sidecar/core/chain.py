@@ -107,23 +107,33 @@ def _parsed(answer: Sequence[bytes]) -> list[x509.Certificate]:
 
 def _check_key(leaf: x509.Certificate, public_key: PublicKey) -> None:
     if leaf.public_key() != public_key:
-        raise CertificateRefused("the certificate is for another key than the one in the request")
+        raise CertificateRefused(
+            "the certificate is for another key than the one in the request: whatever stands "
+            "between here and the CA must not keep or mix up answers"
+        )
 
 
 def _check_name(leaf: x509.Certificate, spiffe_id: SpiffeId) -> None:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as error:
-        raise CertificateRefused("the certificate has no SPIFFE ID") from error
+        raise CertificateRefused(
+            f"the certificate has no SPIFFE ID: let the CA take {spiffe_id} from the request"
+        ) from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if uris != [str(spiffe_id)]:
-        raise CertificateRefused(f"the certificate names {uris}, expected exactly {spiffe_id}")
+        raise CertificateRefused(
+            f"the certificate names {uris}, expected exactly {spiffe_id}: "
+            "set spiffe_id to what the CA gives this workload, or let it give what is set"
+        )
 
 
 def _check_usage(leaf: x509.Certificate) -> None:
     _check_key_usage(_extension(leaf, x509.KeyUsage))
     if _is_ca(leaf):
-        raise CertificateRefused("the certificate is a CA certificate; a workload's is not")
+        raise CertificateRefused(
+            "the certificate is a CA certificate: let the CA use its profile for workloads"
+        )
 
 
 def _check_purposes(name: str, certificate: x509.Certificate, sides: frozenset[Side]) -> None:
@@ -137,7 +147,8 @@ def _check_purposes(name: str, certificate: x509.Certificate, sides: frozenset[S
     missing = [text for text, purpose in needed if purpose not in purposes]
     if missing and not unbounded:
         raise CertificateRefused(
-            f"the {name} has an extended key usage that lacks {' and '.join(missing)}"
+            f"the {name} has an extended key usage that lacks {' and '.join(missing)}: "
+            "let the CA add it"
         )
 
 
@@ -153,10 +164,13 @@ def _check_key_usage(usage: x509.KeyUsage | None) -> None:
     if usage is None:
         return
     if not usage.digital_signature:
-        raise CertificateRefused("the certificate's key usage lacks digitalSignature")
+        raise CertificateRefused(
+            "the certificate's key usage lacks digitalSignature: let the CA add it"
+        )
     if usage.key_cert_sign or usage.crl_sign:
         raise CertificateRefused(
-            "the certificate may sign certificates or CRLs; a workload's may not"
+            "the certificate may sign certificates or CRLs: let the CA use its profile for "
+            "workloads"
         )
 
 

@@ -50,7 +50,9 @@ def verified_path(
     try:
         return list(verifier.verify(leaf, list(intermediates)).chain)
     except VerificationError as error:
-        reason = _expiry(leaf, intermediates, roots, now) or str(error)
+        reason = _expiry(leaf, intermediates, roots, now) or (
+            f"{error}; if this CA is to be trusted, its root belongs where ours are read from"
+        )
         raise CertificateRefused(f"the chain does not lead to a trusted root: {reason}") from error
 
 
