@@ -61,11 +61,8 @@ class GuardedAuthority:
             AuthorityError: the authority refused.
             CertificateRefused: `accept` did.
         """
-        if wait := self._breaker.wait(self._steady()):
-            raise AuthorityUnavailable(
-                f"{self._last_failure}; after {self._breaker.failures} failures {self.name} is "
-                f"left alone for another {wait.total_seconds():.0f} s"
-            )
+        if refusal := self.left_alone():
+            raise refusal
         self._breaker = self._breaker.attempted(self._steady())
         try:
             answer = accept(await self._sign(csr, lifetime))
@@ -82,6 +79,15 @@ class GuardedAuthority:
             raise
         self._end(Result.ISSUED)
         return answer
+
+    def left_alone(self) -> AuthorityUnavailable | None:
+        """What `obtain` would raise now without asking anybody."""
+        if not (wait := self._breaker.wait(self._steady())):
+            return None
+        return AuthorityUnavailable(
+            f"{self._last_failure}; after {self._breaker.failures} failures {self.name} is "
+            f"left alone for another {wait.total_seconds():.0f} s"
+        )
 
     async def _sign(self, csr: bytes, lifetime: timedelta) -> Sequence[bytes]:
         asked = self._steady()
@@ -107,6 +113,13 @@ class Failover:
 
     def __init__(self, authorities: Sequence[GuardedAuthority]) -> None:
         self._authorities = authorities
+
+    def require_any(self) -> None:
+        """Raises `AuthorityUnavailable` while every authority is left alone."""
+        refusals = {each.name: each.left_alone() for each in self._authorities}
+        failures = {name: refusal for name, refusal in refusals.items() if refusal}
+        if len(failures) == len(refusals):
+            raise _together(failures)
 
     async def obtain(
         self, csr: bytes, lifetime: timedelta, accept: Callable[[Sequence[bytes]], _T]

@@ -79,6 +79,8 @@ class Enrolment:
 
         After a failure or a cancellation the key of this attempt is discarded.
         """
+        # A key that nobody would certify keeps a slow token from signing.
+        self._authorities.require_any()
         obtaining = asyncio.ensure_future(self._keys.obtain(generation))
         try:
             # Shielded: a thread that makes a key cannot be stopped, only waited for.

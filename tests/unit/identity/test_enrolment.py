@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -67,9 +68,29 @@ async def test_when_the_answer_is_refused_no_key_is_left(
     assert not world.token.held_keys
 
 
+async def test_while_every_authority_is_left_alone_no_key_is_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, generate = [], world.token.generate
+
+    def counting(algorithm: KeyAlgorithm, label: str) -> TokenKey:
+        made.append(label)
+        return generate(algorithm, label)
+
+    monkeypatch.setattr(world.token, "generate", counting)
+    monkeypatch.setattr(world.guarded, "_steady", lambda: timedelta(0))
+    world.authority.available = False
+    for _ in range(5):
+        with pytest.raises(AuthorityUnavailable, match="fake CA: gone"):
+            await world.enrolment().run(world.clock, 1, world.bundle)
+    assert len(made) == 3
+
+
 async def test_the_answers_own_root_is_not_trusted(world: World) -> None:
     world.trust_bundle.write_bytes(certificates.root("root").pem)
-    with pytest.raises(CertificateRefused, match="does not lead to a trusted root"):
+    with pytest.raises(
+        CertificateRefused, match=r"does not lead to a trusted root: .*its root belongs where"
+    ):
         await world.enrolment().run(world.clock, 1, world.bundle)
     assert not world.token.held_keys
 
