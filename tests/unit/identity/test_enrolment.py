@@ -89,7 +89,7 @@ async def test_while_every_authority_is_left_alone_no_key_is_made(
 async def test_the_answers_own_root_is_not_trusted(world: World) -> None:
     world.trust_bundle.write_bytes(certificates.root("root").pem)
     with pytest.raises(
-        CertificateRefused, match=r"does not lead to a trusted root: .*its root belongs where"
+        CertificateRefused, match=r"does not lead to a trusted root: .*put that root where"
     ):
         await world.enrolment().run(world.clock, 1, world.bundle)
     assert not world.token.held_keys

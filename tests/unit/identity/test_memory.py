@@ -30,7 +30,13 @@ from tests.fixtures.waiting import BOUND_S, soon
 def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """One whose identities remember."""
     monkeypatch.setattr(module, "_TICK_S", 0.01)
-    world.memory = SavedMemory(
+    world.memory = _memory(world)
+    return world
+
+
+def _memory(world: World) -> SavedMemory:
+    """Of one life: the next process knows nothing of what this one's disk is still at."""
+    return SavedMemory(
         "default",
         SPIFFE_ID,
         Wish(frozenset(Side), LIFETIME, timedelta(days=90)),
@@ -39,12 +45,12 @@ def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         world.token,
         world.executor,
     )
-    return world
 
 
 @asynccontextmanager
 async def _start(world: World) -> AsyncIterator[Identity]:
     """One life of the process, until it has a certificate; ended in order."""
+    world.memory = _memory(world)
     identity = world.identity()
     running = asyncio.create_task(identity.run())
     await soon(lambda: identity.store.current)
@@ -155,9 +161,6 @@ async def test_a_key_without_our_mark_is_not_taken_up(
 ) -> None:
     first = await _life(world)
     monkeypatch.setattr("tests.fixtures.enrolment.OWNER", "ffffffff")
-    memory = world.memory
-    assert isinstance(memory, SavedMemory)
-    memory._keys = world.keys()
     second = await _life(world)
     assert second.key_id != first.key_id
     # It is not ours to destroy either.
