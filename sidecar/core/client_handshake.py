@@ -9,7 +9,7 @@ from enum import IntEnum
 from sidecar.core.ecdh_parameters import EcdhParameters, EcPoint
 from sidecar.core.hello import ClientHello, ServerHello
 from sidecar.core.schemes import SignatureScheme
-from sidecar.core.tls_bytes import Reader, numbers, vector, vectors
+from sidecar.core.tls_bytes import Reader, listed, numbers, vector, vectors
 
 _MOST_BYTES = 64 * 1024
 _OCSP = b"\x01"
@@ -67,7 +67,7 @@ class CertificateRequest:
         return cls(types, schemes, authorities)
 
     def encode(self) -> bytes:
-        schemes = b"".join(scheme.to_bytes(2) for scheme in self.schemes)
+        schemes = listed(self.schemes)
         authorities = b"".join(vector(name, 2) for name in self.authorities)
         return vector(self.certificate_types, 1) + vector(schemes, 2) + vector(authorities, 2)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.core.server_key_exchange import TLS12_SENTINEL
-from sidecar.core.tls_bytes import Reader, numbers, vector
+from sidecar.core.tls_bytes import Reader, listed, numbers, vector
 
 _TLS12 = b"\x03\x03"
 _TLS13 = b"\x03\x04"
@@ -101,12 +101,11 @@ class ClientHello:
         return cls(random, session_id, suites, extensions)
 
     def encode(self) -> bytes:
-        suites = b"".join(suite.to_bytes(2) for suite in self.cipher_suites)
         return (
             _TLS12
             + self.random
             + vector(self.session_id, 1)
-            + vector(suites, 2)
+            + vector(listed(self.cipher_suites), 2)
             + vector(_NO_COMPRESSION, 1)
             + self.extensions.encode()
         )

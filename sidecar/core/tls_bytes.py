@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 
 class Reader:
     """Reads one structure from its first byte to its last. Every failure is a `ValueError`."""
@@ -53,11 +55,14 @@ def vector(data: bytes, length_bytes: int) -> bytes:
 
 def numbers(data: bytes, name: str) -> tuple[int, ...]:
     """A list of 16-bit integers, which `data` is to the last byte."""
-    reader = Reader(data, name)
-    found = []
-    while reader.has_more:
-        found.append(reader.number(2))
-    return tuple(found)
+    if len(data) % 2:
+        raise ValueError(f"the {name} is cut short")
+    return struct.unpack(f">{len(data) // 2}H", data)
+
+
+def listed(values: tuple[int, ...]) -> bytes:
+    """What `numbers` reads, without its length."""
+    return struct.pack(f">{len(values)}H", *values)
 
 
 def vectors(data: bytes, name: str, length_bytes: int) -> tuple[bytes, ...]:

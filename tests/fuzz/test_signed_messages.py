@@ -55,9 +55,11 @@ def _server_key_exchange() -> _Target:
 def _client_handshake() -> _Target:
     real = [tls12.handshake("ec-p256", curve) for curve in ("prime256v1", None)]
     leaves = tuple(each.leaf for each in real)
+    stapled = list(real[0].before_verify)
+    stapled.insert(3, (tls12.CERTIFICATE_STATUS, b"\x01\0\0\x05reply"))
     return _Target(
         lambda message: ClientHandshake.parse(message, leaves, _SCHEME),
-        tuple(each.client_content for each in real),
+        (*(each.client_content for each in real), tls12.written(stapled)),
     )
 
 

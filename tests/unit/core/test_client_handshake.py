@@ -32,7 +32,7 @@ def parse(wire: bytes, scheme: SignatureScheme = SCHEME) -> ClientHandshake:
 
 
 def _messages() -> list[Message]:
-    return [each for each in shaken().messages if each[0] != tls12.CERTIFICATE_VERIFY]
+    return list(shaken().before_verify)
 
 
 @pytest.mark.parametrize(("kind", "curve"), HANDSHAKES)

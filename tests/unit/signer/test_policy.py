@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
-from sidecar.core.certificate_verify import Side
+from sidecar.core.certificate_verify import CertificateVerifyContent, Side
 from sidecar.core.purpose import SigningPurpose, purposes_of
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import RefusalReason, SigningRefused
@@ -64,6 +64,26 @@ def test_an_rsa_key_signs_a_tls13_handshake_with_pss_and_never_with_pkcs1() -> N
         with pytest.raises(SigningRefused, match=r"it has 0x0804, 0x0805, 0x0806$") as refused:
             approve(request, grants)
         assert refused.value.reason is RefusalReason.SCHEME
+
+
+@pytest.mark.parametrize("algorithm", KeyAlgorithm)
+@pytest.mark.parametrize("side", Side)
+def test_the_transcript_hash_is_the_cipher_suites_whatever_the_scheme(
+    algorithm: KeyAlgorithm, side: Side
+) -> None:
+    # RFC 8446 section 4.4.3: a P-256 key signs after TLS_AES_256_GCM_SHA384, and so on.
+    for scheme in (each for each in algorithm.schemes if not each.is_pkcs1):
+        for hash_bytes, length in ((32, 130), (48, 146)):
+            message = CertificateVerifyContent(side, bytes(hash_bytes)).encode()
+            request = _changed(purpose=PURPOSES[side], scheme=int(scheme), message=message)
+            approved = approve(request, _grants(schemes=algorithm.schemes))
+            assert approved.message == message
+            assert len(message) == length
+        for hash_bytes in (0, 20, 28, 31, 33, 47, 49, 64):
+            message = CertificateVerifyContent(side, bytes(hash_bytes)).encode()
+            request = _changed(purpose=PURPOSES[side], scheme=int(scheme), message=message)
+            with pytest.raises(SigningRefused, match=f"hash has {hash_bytes} bytes"):
+                approve(request, _grants(schemes=algorithm.schemes))
 
 
 def _digest() -> bytes:
