@@ -50,7 +50,7 @@ def _istio(mesh: Mesh, ca: IstioCa) -> dict[str, Any]:
         "token_file": files.token,
         "cluster_id": CLUSTER_ID,
         "server_name": SERVER_NAME,
-        "deadline": "1s",
+        "deadline": "2s",
     }
 
 
