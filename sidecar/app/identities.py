@@ -44,7 +44,7 @@ class Assembly:
         self._settings = settings
         self._parts = parts
         self._owner = _owner(name, settings, parts.settings.signer.socket)
-        self._destruction = Destruction(parts.token, parts.executor)
+        self._destruction = Destruction(parts.token, parts.executor, parts.audit)
         self._authorities = [authorities[each] for each in settings.ca or authorities]
 
     async def identity(self) -> Identity:
@@ -71,6 +71,7 @@ class Assembly:
                 parts.token,
                 parts.executor,
                 Failover(self._authorities),
+                parts.audit,
             ),
             publisher=Publisher(
                 self.name,
@@ -78,6 +79,7 @@ class Assembly:
                 settings.sides,
                 store,
                 Keyring(destroys, store, wall),
+                parts.audit,
             ),
             memory=self._memory(wish, keys),
             clock=moment,
@@ -106,6 +108,7 @@ class Assembly:
             SavedCertificates(settings.state),
             parts.token,
             parts.executor,
+            parts.audit,
         )
 
     async def _keys(self) -> tuple[KeySource, Destroys]:
@@ -118,6 +121,7 @@ class Assembly:
                 parts.token,
                 parts.executor,
                 self._destruction,
+                parts.audit,
             )
             return made, self._destruction
         given = GivenKey(
