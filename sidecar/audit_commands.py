@@ -91,7 +91,7 @@ def _keys(files: Sequence[Path]) -> Mapping[str, PublicKey]:
 
 
 def _text(report: Report) -> list[str]:
-    lines = [f"{report.records} records in {report.files} files, {report.seals} seals"]
+    lines = [f"records: {report.records}, seals: {report.seals}, files: {report.files}"]
     if report.first > 1:
         lines.append(f"these files begin with record {report.first}: those before are not checked")
     lines += [

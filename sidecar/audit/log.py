@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import structlog
@@ -74,13 +74,14 @@ class AuditLog:
         )
         self._put(Entry(SIGNATURE, facts, done))
 
-    async def seal(self, facts: dict[str, str | int]) -> Link | None:
-        """Records a seal and makes all up to it durable soon; `None` if it was not written."""
-        written: asyncio.Future[None] = self._loop.create_future()
-        entry = Entry(SEAL, facts_of(facts), lambda _: _settle(written), seals=True)
+    def seal(self, facts: dict[str, str | int], done: Callable[[Link | None], None]) -> None:
+        """Records a seal and makes all up to it durable soon.
+
+        Calls `done` with its place in the chain, or with `None` if it was not written.
+        """
+        entry = Entry(SEAL, facts_of(facts), _nobody, seals=True)
+        entry.done = lambda _: done(entry.link if self._error is None else None)
         self._put(entry)
-        await written
-        return entry.link if self._error is None else None
 
     async def flush(self) -> None:
         """Returns when everything so far was written, or could not be."""
@@ -140,8 +141,3 @@ class AuditLog:
 
 def _nobody(_error: AuditUnavailable | None) -> None:
     """Nobody waits for it."""
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -11,6 +11,7 @@ from datetime import timedelta
 import structlog
 
 from sidecar.audit.log import AuditLog
+from sidecar.audit.record import Link
 from sidecar.audit.seal import Seal, key_hash, seal_scheme
 from sidecar.core.key_label import AUDIT, KeyLabel
 from sidecar.core.schemes import KeyAlgorithm
@@ -132,7 +133,17 @@ class Sealer:
         signature = await self._executor.run(
             lambda: self._token.sign(self._key.id, self._scheme, message), _LIMIT_S, _LANE
         )
-        if (link := await self._log.seal(seal.facts(signature))) is None:
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def done(link: Link | None) -> None:
+            # Also when nobody waits any more: the next seal is to follow this one.
+            if link:
+                self._sealed, self._seal_seq = seal.last, link.seq
+                self._last_seal = link.chain.hex()
+                self._log.counts.seals += 1
+            if not written.done():
+                written.set_result(link is not None)
+
+        self._log.seal(seal.facts(signature), done)
+        if not await written:
             raise AuditUnavailable("the seal could not be written")
-        self._sealed, self._seal_seq, self._last_seal = seal.last, link.seq, link.chain.hex()
-        self._log.counts.seals += 1

@@ -42,7 +42,7 @@ def test_a_good_log_exits_with_0_and_says_what_is_not_proven(directory: Path) ->
     done = _verify(directory)
     assert done.exit_code == 0
     assert done.output.splitlines() == [
-        "16 records in 2 files, 3 seals",
+        "records: 16, seals: 3, files: 2",
         "proven: records 1 to 14",
         "tail not proven: records after 16 may have been cut off; "
         "give a seal from elsewhere with --anchor",

@@ -147,6 +147,30 @@ async def test_a_seal_is_made_after_a_while_and_none_for_nothing(auditing: Audit
     assert auditing.events() == ["opened", "start", "seal", "key born", "seal"]
 
 
+async def test_an_end_in_the_middle_of_a_seal_is_followed_by_one_that_fits(
+    auditing: Auditing,
+) -> None:
+    began, released = threading.Event(), threading.Event()
+
+    def slow(file: int, content: bytes) -> None:
+        if b'"event":"seal"' in content:
+            began.set()
+            assert released.wait(BOUND_S)
+        write_all(file, content)
+
+    auditing.write, auditing.interval = slow, Interval(1, timedelta(hours=1))
+    log = await auditing.start()
+    log.record("start")
+    await soon(began.is_set)
+    log.record("stop")
+    auditing.sealing.cancel()
+    await settle()
+    released.set()
+    await auditing.stop()
+    assert auditing.events() == ["opened", "start", "seal", "stop", "seal"]
+    assert auditing.verified().finding is None
+
+
 async def test_a_token_that_is_away_delays_a_seal(auditing: Auditing) -> None:
     auditing.interval = Interval(1, timedelta(milliseconds=1))
     log = await auditing.start()
