@@ -46,6 +46,7 @@ _signing = _named(
     ("raw_per_second", "The token from C, 2 threads, signatures/s", ""),
     ("sign_per_second_c64", "One SignStream, 64 in flight, signatures/s", ""),
     ("sign_ratio_c64", "Ratio", "0.35"),
+    ("audit_ratio", "With the audit log against without, 64 in flight", "0.9"),
     ("raw_p50_us", "The token from C, 1 thread, p50, µs", ""),
     ("sign_p50_us_c1", "SignStream, 1 in flight, p50, µs", ""),
     ("sign_p50_ratio_c1", "Ratio of p50", "at most 10"),

@@ -11,7 +11,7 @@ from sidecar.demo.envoy import REPOSITORY
 from sidecar.demo.mesh import Mesh
 from sidecar.demo.sidecars import Sidecar
 
-_LOAD = REPOSITORY / "envoy-module" / "target" / "release" / "examples" / "sign_load"
+LOAD = REPOSITORY / "envoy-module" / "target" / "release" / "examples" / "sign_load"
 
 
 def measure(mesh: Mesh, sidecar: Sidecar, rounds: int, seconds: float) -> dict[str, float]:
@@ -45,7 +45,7 @@ def _raw(mesh: Mesh, sidecar: Sidecar, *, threads: int, seconds: float) -> dict[
 
 
 def _stream(sidecar: Sidecar, *, in_flight: int, seconds: float) -> dict[str, Any]:
-    return run_json([_LOAD, sidecar.socket, in_flight, seconds], {})
+    return run_json([LOAD, sidecar.socket, in_flight, seconds], {})
 
 
 def _median(samples: list[dict[str, Any]], name: str) -> float:

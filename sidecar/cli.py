@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sidecar import __version__
+from sidecar.audit_commands import audit
 from sidecar.command_options import (
     admin_socket_of,
     config_option,
@@ -48,6 +49,7 @@ def serve(config: Path, production: bool) -> None:
 
 
 commands.add_command(keys)
+commands.add_command(audit)
 
 
 @commands.group("token")

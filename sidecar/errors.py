@@ -77,6 +77,14 @@ class InputMissing(MeshkeyError):
     """A file that was named cannot be read. The process exits with 66."""
 
 
+class AuditUnreadable(MeshkeyError):
+    """What was given is no part of an audit log. The process exits with 65."""
+
+
+class AuditUnavailable(Retryable):
+    """The audit log cannot be written, and nothing is signed without it."""
+
+
 class KeyInUse(MeshkeyError):
     """A running process signs with that key."""
 

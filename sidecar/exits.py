@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from sidecar.errors import (
+    AuditUnreadable,
     ConfigurationError,
     InputMissing,
     KeyRefused,
@@ -34,7 +35,7 @@ EXIT_CODES: Mapping[int, str] = {
     2: "the command line is wrong",
     EXIT_CONFIGURATION: "a setting is wrong, or the PKCS#11 module that it names is none",
     EXIT_BAD_INPUT: "what was given is no private key of a supported kind, "
-    "or its passphrase is wrong",
+    "or its passphrase is wrong; or an audit log has a bad record",
     EXIT_NO_INPUT: "there is no such key, or no such file",
     EXIT_FAILED: "unavailable: the token, another process, or the start failed",
     EXIT_LOGIN_REFUSED: "the PIN is wrong or locked; not worth a restart",
@@ -45,6 +46,7 @@ EXIT_CODES: Mapping[int, str] = {
 _CODES: tuple[tuple[type[MeshkeyError], int], ...] = (
     (ConfigurationError, EXIT_CONFIGURATION),
     (KeyRefused, EXIT_BAD_INPUT),
+    (AuditUnreadable, EXIT_BAD_INPUT),
     (InputMissing, EXIT_NO_INPUT),
     (NoSuchKey, EXIT_NO_INPUT),
     (LoginRefused, EXIT_LOGIN_REFUSED),

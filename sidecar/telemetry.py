@@ -77,6 +77,19 @@ class SdsCounts:
     nacks: int = 0
 
 
+@dataclass
+class AuditCounts:
+    """Of the audit log, since the start of the process."""
+
+    written: int = 0
+    # Records that could not be written.
+    lost: int = 0
+    seals: int = 0
+    seals_failed: int = 0
+    # Failures to make a seal durable or to anchor it.
+    not_durable: int = 0
+
+
 def configure_logging(form: str, level: str) -> None:
     """Sends events to standard error as JSON lines or, with `form` "console", for people."""
     structlog.configure(

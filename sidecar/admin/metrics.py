@@ -44,6 +44,7 @@ class Numbers(Collector):
         yield from self._authorities()
         yield from self._sds()
         yield from self._signatures()
+        yield from self._audit()
         yield from self._token()
 
     def _identities(self) -> Iterator[Metric]:
@@ -140,6 +141,25 @@ class Numbers(Collector):
         )
         times.add_metric([], _buckets(counts.times), counts.times.sum)
         yield times
+
+    def _audit(self) -> Iterator[Metric]:
+        counts = self._seen.audit
+        yield _counter(
+            "meshkey_audit_records",
+            "Records of the audit log that were written, or could not be.",
+            "result",
+            {"written": counts.written, "lost": counts.lost},
+        )
+        yield _counter(
+            "meshkey_audit_seals",
+            "Seals of the audit log that were made, could not be, or are not durable or anchored.",
+            "result",
+            {
+                "made": counts.seals,
+                "failed": counts.seals_failed,
+                "not_durable": counts.not_durable,
+            },
+        )
 
     def _token(self) -> Iterator[Metric]:
         token, executor = self._seen.token, self._seen.executor

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sidecar.ca.failover import GuardedAuthority
 from sidecar.identity.registry import IdentityRegistry
-from sidecar.telemetry import SdsCounts, SigningCounts
+from sidecar.telemetry import AuditCounts, SdsCounts, SigningCounts
 from sidecar.token.base import Token
 from sidecar.token.executor import TokenExecutor
 
@@ -22,3 +22,4 @@ class Observed:
     authorities: Mapping[str, GuardedAuthority] = field(default_factory=dict)
     signing: SigningCounts = field(default_factory=SigningCounts)
     sds: SdsCounts = field(default_factory=SdsCounts)
+    audit: AuditCounts = field(default_factory=AuditCounts)

@@ -45,7 +45,7 @@ class Assembly:
         self._settings = settings
         self._parts = parts
         self._owner = _owner(name, settings, parts.settings.signer.socket)
-        self._destruction = Destruction(parts.token, parts.executor)
+        self._destruction = Destruction(parts.token, parts.executor, parts.audit)
         self._authorities = [authorities[each] for each in settings.ca or authorities]
 
     async def identity(self) -> Identity:
@@ -72,6 +72,7 @@ class Assembly:
                 parts.token,
                 parts.executor,
                 Failover(self._authorities),
+                parts.audit,
             ),
             publisher=Publisher(
                 self.name,
@@ -79,6 +80,7 @@ class Assembly:
                 purposes_of(settings.sides, tls12=settings.tls12),
                 store,
                 Keyring(destroys, store, wall),
+                parts.audit,
             ),
             memory=self._memory(wish, keys),
             clock=moment,
@@ -107,6 +109,7 @@ class Assembly:
             SavedCertificates(settings.state),
             parts.token,
             parts.executor,
+            parts.audit,
         )
 
     async def _keys(self) -> tuple[KeySource, Destroys]:
@@ -119,6 +122,7 @@ class Assembly:
                 parts.token,
                 parts.executor,
                 self._destruction,
+                parts.audit,
             )
             return made, self._destruction
         given = GivenKey(

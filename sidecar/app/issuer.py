@@ -33,7 +33,7 @@ async def start_issuer(parts: Parts, settings: IssuerSettings) -> None:
     )
     server = unix_server()
     ca_pb2_grpc.add_CertificateAuthorityServicer_to_server(
-        IssuerService(issuer, parts.executor, settings.longest, wall), server
+        IssuerService(issuer, parts.executor, settings.longest, wall, parts.audit), server
     )
     await parts.start(server, settings.socket, 0o660)
-    await parts.start_admin(Observed(parts.token, parts.executor))
+    await parts.start_admin(Observed(parts.token, parts.executor, audit=parts.audit_counts))

@@ -14,8 +14,11 @@ from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
 from sidecar.app.clock import wall
 from sidecar.app.token import open_token
+from sidecar.audit.base import NoAudit
+from sidecar.audit.log import AuditLog
 from sidecar.config.settings import Settings
 from sidecar.rpc.sockets import bind, unix_server
+from sidecar.telemetry import AuditCounts
 from sidecar.token.executor import TokenExecutor
 
 log = structlog.get_logger(__name__)
@@ -34,6 +37,9 @@ class Parts:
         stack.callback(self.token.close)
         log.info("token opened", **self.token.report.summary())
         threads = min(settings.token.threads, self.token.concurrency)
+        # Replaced before anything happens, where an audit log is configured.
+        self.audit_counts = AuditCounts()
+        self.audit: AuditLog | NoAudit = NoAudit()
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from sidecar.app.audit import start_audit
 from sidecar.app.issuer import start_issuer
 from sidecar.app.parts import Parts
 from sidecar.app.sidecar import start_sidecar
@@ -32,11 +33,11 @@ async def serve(settings: Settings) -> None:
         # Not before: a module that hangs while it is opened would keep the signals waiting.
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        running: list[asyncio.Task[None]] = []
+        running = await start_audit(parts)
         if settings.issuer:
             await start_issuer(parts, settings.issuer)
         else:
-            running = await start_sidecar(parts)
+            running += await start_sidecar(parts)
         log.info("ready")
         await _first_of(stopped.wait(), *running)
         log.info("stopping")

@@ -41,7 +41,7 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
         parts.in_background(asyncio.create_task(sweep))
         identities.append(identity)
     registry = IdentityRegistry(identities)
-    seen = Observed(parts.token, parts.executor, registry, authorities)
+    seen = Observed(parts.token, parts.executor, registry, authorities, audit=parts.audit_counts)
     await _serve_signatures(parts, identities, seen.signing)
     if settings.sds:
         service = SdsService(
@@ -69,7 +69,12 @@ async def _serve_signatures(
     for path, served in sockets.items():
         registry = IdentityRegistry(served)
         signatures = Signatures(
-            registry, parts.token, parts.executor, settings.token.patience, counts
+            registry,
+            parts.token,
+            parts.executor,
+            settings.token.patience,
+            counts,
+            audit=parts.audit,
         )
         await parts.serve_handlers(path, SignerService(registry, signatures).handler())
 

@@ -15,6 +15,7 @@ from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.settings import (
     SECTIONS,
     AdminSettings,
+    AuditSettings,
     IssuerSettings,
     LogSettings,
     MetricsSettings,
@@ -69,6 +70,7 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             issuer=_optional(IssuerSettings, "issuer", raw),
             admin=_optional(AdminSettings, "admin", raw),
             metrics=_optional(MetricsSettings, "metrics", raw),
+            audit=_optional(AuditSettings, "audit", raw),
             log=_section(LogSettings, "log", raw["log"] or {}),
         )
     )

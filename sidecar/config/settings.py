@@ -14,6 +14,7 @@ from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
     Address,
+    Size,
     at_most,
     ca_algorithm,
     count,
@@ -21,8 +22,11 @@ from sidecar.config.values import (
     loopback_address,
     one_of,
     path,
+    path_or_stdout,
     paths,
+    size,
     socket_path,
+    switch,
     text,
 )
 from sidecar.core.pkcs11_uri import Pkcs11Uri
@@ -203,6 +207,33 @@ class IssuerSettings:
 
 
 @dataclass(frozen=True)
+class AuditSettings:
+    """[audit]: the record of every signature, key and certificate."""
+
+    directory: Path = setting(
+        path, "where its files are: a directory of its own that nobody else can write"
+    )
+    strict: bool = setting(
+        switch, "sign nothing while it cannot be written, as when the disk is full", default=False
+    )
+    seal_records: int = setting(
+        count(1, 1_000_000), "so many records are sealed together, at most", default=1000
+    )
+    seal_interval: timedelta = setting(
+        duration, "so long a record waits for its seal, at most", default=timedelta(seconds=10)
+    )
+    rotate_size: Size = setting(
+        size, "a file of that size is followed by a new one", default=Size(64 << 20)
+    )
+    rotate_age: timedelta = setting(duration, "so is one of that age", default=timedelta(hours=24))
+    anchor: str | None = setting(
+        path_or_stdout,
+        "file elsewhere, or stdout, that gets a copy of each seal: proof that no end was cut off",
+        default=None,
+    )
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """[log]: what is written to standard error."""
 
@@ -226,6 +257,7 @@ class Settings:
     issuer: IssuerSettings | None
     admin: AdminSettings | None
     metrics: MetricsSettings | None
+    audit: AuditSettings | None
     log: LogSettings
 
     @property
@@ -243,5 +275,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "issuer": IssuerSettings,
     "admin": AdminSettings,
     "metrics": MetricsSettings,
+    "audit": AuditSettings,
     "log": LogSettings,
 }

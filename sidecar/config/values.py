@@ -17,6 +17,7 @@ from sidecar.core.schemes import KeyAlgorithm
 _LONGEST_SOCKET_PATH = 107
 _LAST_PORT = 65535
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SIZES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -52,6 +53,30 @@ def duration(value: Any) -> timedelta:
         return timedelta(seconds=int(number) * _UNITS[unit])
     except OverflowError:
         raise ValueError("that is longer than any certificate lives") from None
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of bytes."""
+
+    bytes: int
+
+    def __str__(self) -> str:
+        unit = next((u for u in reversed(_SIZES) if not self.bytes % _SIZES[u]), "KiB")
+        return f"{self.bytes // _SIZES[unit]}{unit}"
+
+
+def size(value: Any) -> Size:
+    """A whole number and a unit: KiB, MiB or GiB."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})(KiB|MiB|GiB)", text(value))
+    if not found:
+        raise ValueError('a size is needed, as in "512KiB", "64MiB", "1GiB"')
+    return Size(int(found[1]) * _SIZES[found[2]])
+
+
+def path_or_stdout(value: Any) -> str:
+    """An absolute path, or the word stdout."""
+    return "stdout" if value == "stdout" else str(path(value))
 
 
 def at_most(longest: timedelta) -> Callable[[Any], timedelta]:

@@ -6,6 +6,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+# What keys are for.
+TLS = "tls"
+AUDIT = "audit"
+
 _LABEL = re.compile(r"meshkey:(?P<purpose>[a-z]+):(?P<owner>[0-9a-f]{8}):(?P<generation>\d+):(.*)")
 
 

@@ -100,6 +100,7 @@ class Sidecar(Served):
         pin_file: Path,
         directory: Path,
         identity: Mapping[str, Any] | None = None,
+        audit: Mapping[str, Any] | None = None,
         **token: Any,
     ) -> None:
         self.socket = directory / f"{name}.signer.sock"
@@ -114,6 +115,7 @@ class Sidecar(Served):
                 },
                 "ca": {"socket": ca.socket},
                 "signer": {"socket": self.socket},
+                **({"audit": audit} if audit else {}),
             },
             directory,
             store.environment,

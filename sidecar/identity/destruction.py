@@ -6,6 +6,7 @@ from functools import partial
 
 import structlog
 
+from sidecar.core.journal import NOWHERE, Journal
 from sidecar.errors import MeshkeyError
 from sidecar.token.base import KeyId, Token
 from sidecar.token.executor import TokenExecutor
@@ -16,9 +17,10 @@ log = structlog.get_logger(__name__)
 class Destruction:
     """Destroys keys and remembers those that the token would not let go of yet."""
 
-    def __init__(self, token: Token, executor: TokenExecutor) -> None:
+    def __init__(self, token: Token, executor: TokenExecutor, journal: Journal = NOWHERE) -> None:
         self._token = token
         self._executor = executor
+        self._journal = journal
         self._owed: set[KeyId] = set()
 
     async def destroy(self, *key_ids: KeyId) -> None:
@@ -32,6 +34,8 @@ class Destruction:
                 await self._executor.run(partial(self._token.destroy, key_id))
             except MeshkeyError as error:
                 log.error("key not destroyed", key_id=str(key_id), error=str(error))
+                self._journal.record("key not destroyed", key_id=str(key_id), error=str(error))
             else:
                 self._owed.discard(key_id)
                 log.info("key destroyed", key_id=str(key_id))
+                self._journal.record("key destroyed", key_id=str(key_id))

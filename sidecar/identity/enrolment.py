@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from sidecar.ca.failover import Failover
 from sidecar.core.certificate_verify import Side
 from sidecar.core.chain import CertificateChain, verified_chain
 from sidecar.core.csr import build_csr
+from sidecar.core.journal import NOWHERE, Journal
 from sidecar.core.schemes import SignatureScheme
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.token_key import token_private_key
@@ -58,6 +60,7 @@ class Enrolment:
         token: Token,
         executor: TokenExecutor,
         authorities: Failover,
+        journal: Journal = NOWHERE,
     ) -> None:
         self._spiffe_id = spiffe_id
         self._wish = wish
@@ -67,6 +70,7 @@ class Enrolment:
         self._authorities = authorities
         # The key that waits for its certificate.
         self.pending: KeyId | None = None
+        self._journal = journal
 
     async def run(
         self, now: Callable[[], datetime], generation: int, bundle: Callable[[], TrustBundle]
@@ -102,6 +106,9 @@ class Enrolment:
             key.public_key, lambda scheme, message: self._token.sign(key.id, scheme, message)
         )
         csr = await self._executor.run(lambda: build_csr(self._spiffe_id, private))
+        self._journal.record(
+            "certificate requested", key_id=str(key.id), csr_sha256=sha256(csr).hexdigest()
+        )
 
         def accept(answer: Sequence[bytes]) -> CertificateChain:
             return verified_chain(

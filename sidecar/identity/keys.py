@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from sidecar.core.key_label import KeyLabel
+from sidecar.core.journal import NOWHERE, Journal
+from sidecar.core.key_label import AUDIT, TLS, KeyLabel
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import ConfigurationError, KeyUnsuitable, NoSuchKey, TokenUnavailable
@@ -49,6 +50,7 @@ class MadeKeys:
         token: Token,
         executor: TokenExecutor,
         destruction: Destruction,
+        journal: Journal = NOWHERE,
     ) -> None:
         self._algorithm = algorithm
         self._owner = owner
@@ -56,10 +58,11 @@ class MadeKeys:
         self._token = token
         self._executor = executor
         self._destruction = destruction
+        self._journal = journal
 
     async def obtain(self, generation: int) -> TokenKey:
         """Raises what `Token.generate` raises."""
-        label = str(KeyLabel("tls", self._owner, generation, str(self._spiffe_id)))
+        label = str(KeyLabel(TLS, self._owner, generation, str(self._spiffe_id)))
         given_up = threading.Event()
 
         def make() -> TokenKey:
@@ -69,10 +72,19 @@ class MadeKeys:
             return key
 
         try:
-            return await self._executor.run(make)
+            key = await self._executor.run(make)
         except TokenUnavailable:
             given_up.set()
             raise
+        self._journal.record(
+            "key born",
+            key_id=str(key.id),
+            spiffe_id=str(self._spiffe_id),
+            generation=generation,
+            algorithm=self._algorithm.value,
+            origin=key.origin.value,
+        )
+        return key
 
     async def discard(self, key: TokenKey) -> None:
         await self._destruction.destroy(key.id)
@@ -100,7 +112,7 @@ class GivenKey:
         Raises:
             NoSuchKey: it is not there.
             KeyUnsuitable: it could leave the token.
-            ConfigurationError: it was imported, and that is not allowed.
+            ConfigurationError: it was imported, and that is not allowed; or it seals audit logs.
         """
         key = await self._executor.run(self._find)
         self._require_allowed(key)
@@ -118,6 +130,11 @@ class GivenKey:
         return key.id == self._key_id
 
     def _require_allowed(self, key: TokenKey) -> None:
+        label = KeyLabel.parse(key.label)
+        if label and label.purpose == AUDIT:
+            raise ConfigurationError(
+                f"key {key.id} (identity.key_id) seals an audit log, so no identity uses it"
+            )
         if key.origin is Origin.EXPOSED:
             raise KeyUnsuitable(
                 f"key {key.id} (identity.key_id) could leave token {self._token.label!r}, so no "

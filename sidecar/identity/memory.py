@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from sidecar.core.journal import NOWHERE, Journal
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import MeshkeyError
@@ -82,6 +83,7 @@ class SavedMemory:
         saved: SavedCertificates,
         token: Token,
         executor: TokenExecutor,
+        journal: Journal = NOWHERE,
     ) -> None:
         self._name = name
         self._spiffe_id = spiffe_id
@@ -92,6 +94,7 @@ class SavedMemory:
         self._executor = executor
         # What has not come back from the disk.
         self._busy: asyncio.Future[Any] | None = None
+        self._journal = journal
 
     async def recall(self, bundle: TrustBundle, now: datetime) -> Kept | None:
         """Looks at the file, then for its key on the token."""
@@ -139,6 +142,7 @@ class SavedMemory:
         # It signs here and now, or it is of no use.
         schemes = await self._executor.run(lambda: tuple(self._token.schemes(taken.key)))
         log.info("certificate taken up", identity=self._name, key_id=str(taken.key.id))
+        self._journal.record("key taken up", identity=self._name, key_id=str(taken.key.id))
         return Kept(Enrolled(taken.key, schemes, taken.chain, TAKEN_UP), taken.obtained)
 
     async def _held(self) -> Sequence[TokenKey]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 
-from sidecar.core.key_label import KeyLabel
+from sidecar.core.key_label import TLS, KeyLabel
 from sidecar.errors import MeshkeyError
 from sidecar.identity.destruction import Destruction
 from sidecar.token.base import KeyId, Token
@@ -68,5 +68,8 @@ class Orphans:
             return [
                 key_id
                 for key_id, label in labels.items()
-                if label and label.owner == self._owner and not self._in_use(key_id)
+                # An identity's keys only: one that seals an audit log lives on.
+                if label
+                and (label.purpose, label.owner) == (TLS, self._owner)
+                and not self._in_use(key_id)
             ]

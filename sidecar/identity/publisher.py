@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
+from sidecar.core.journal import NOWHERE, Fact, Journal
 from sidecar.core.purpose import SigningPurpose
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
@@ -32,14 +36,17 @@ class Publisher:
         purposes: frozenset[SigningPurpose],
         store: SnapshotStore,
         keyring: Keyring,
+        journal: Journal = NOWHERE,
     ) -> None:
         self.store = store
         self.keyring = keyring
         self.purposes = purposes
         # The generation that brought the newest roots.
         self.roots_generation = 0
+        self._journal = journal
         self._name = name
         self._spiffe_id = spiffe_id
+        self._recorded_roots: dict[str, list[Fact]] = {}
 
     def publish(self, enrolled: Enrolled, bundles: Sequence[TrustBundle]) -> int:
         """A new certificate; retires the key before it. Returns the generation."""
@@ -64,17 +71,20 @@ class Publisher:
             )
         )
         self.store.publish(snapshot)
-        log.info(
-            "certificate published",
-            identity=self._name,
-            spiffe_id=str(self._spiffe_id),
-            generation=snapshot.generation,
-            key_id=str(snapshot.key_id),
-            key_origin=snapshot.key_origin.value,
-            ca=snapshot.authority,
-            serial=snapshot.chain.serial,
-            not_after=snapshot.chain.not_after.isoformat(),
-        )
+        facts: dict[str, Fact] = {
+            "identity": self._name,
+            "spiffe_id": str(self._spiffe_id),
+            "generation": snapshot.generation,
+            "key_id": str(snapshot.key_id),
+            "key_origin": snapshot.key_origin.value,
+            "ca": snapshot.authority,
+            "serial": snapshot.chain.serial,
+            "not_after": snapshot.chain.not_after.isoformat(),
+        }
+        log.info("certificate published", **facts)
+        leaf = sha256(snapshot.chain.certificates[0]).hexdigest()
+        self._journal.record("certificate published", **facts, certificate_sha256=leaf)
+        self._record_roots(snapshot.generation, snapshot.bundles)
         if previous and previous.key_id != snapshot.key_id:
             self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
         return snapshot.generation
@@ -98,8 +108,23 @@ class Publisher:
             generation=self.roots_generation,
             roots={bundle.trust_domain: len(bundle.roots) for bundle in bundles},
         )
+        self._record_roots(self.roots_generation, bundles)
+
+    def _record_roots(self, generation: int, bundles: Sequence[TrustBundle]) -> None:
+        roots: dict[str, list[Fact]] = {
+            bundle.trust_domain: [_hash(root) for root in bundle.roots] for bundle in bundles
+        }
+        if roots != self._recorded_roots:
+            self._recorded_roots = roots
+            self._journal.record(
+                "roots published", identity=self._name, generation=generation, roots_sha256=roots
+            )
 
     def _leaves(self, snapshot: Snapshot) -> tuple[bytes, ...]:
         before = self.keyring.grant(snapshot.key_id)
         leaves = (snapshot.chain.certificates[0], *(before.leaves if before else ()))
         return leaves[:_LEAVES]
+
+
+def _hash(root: x509.Certificate) -> str:
+    return root.fingerprint(hashes.SHA256()).hex()

@@ -9,8 +9,11 @@ from datetime import timedelta
 import structlog
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.audit.base import NO_AUDIT, SIGNED, Asked, SignatureAudit
 from sidecar.core.certificate_verify import Side
+from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import (
+    AuditUnavailable,
     KeyChanged,
     LoginRefused,
     NoSuchKey,
@@ -37,6 +40,12 @@ _LANES = {
     for slow in (False, True)
 }
 
+_SCHEMES = {int(scheme): scheme.name for scheme in SignatureScheme}
+_PURPOSES = {
+    pb.PURPOSE_TLS13_SERVER_CERTIFICATE_VERIFY: "tls13-server",
+    pb.PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY: "tls13-client",
+}
+
 Answer = Callable[[pb.SignResponse], None]
 
 
@@ -51,8 +60,10 @@ class Signatures:
         patience: timedelta = _PATIENCE,
         counts: SigningCounts | None = None,
         clock: Callable[[], float] = time.monotonic,
+        audit: SignatureAudit = NO_AUDIT,
     ) -> None:
         self.counts = counts or SigningCounts()
+        self._audit = audit
         self._limit = patience.total_seconds()
         self._clock = clock
         self._quiet = Quiet(clock)
@@ -70,45 +81,70 @@ class Signatures:
         """Calls `answer` exactly once: at once with a refusal, or when the token is done.
 
         That is within about the patience, or within `limit` seconds if they are fewer, or
-        sooner once the `caller` is gone.
+        sooner once the `caller` is gone. A signature or a refusal leaves when the audit log
+        has its record.
         """
         if isinstance(request, SigningRefused):
-            answer(self._failed(0, request, self.counts.other))
+            self._refuse(pb.SignRequest(), request, caller, self.counts.other, answer)
             return
         began = self._clock()
-        request_id = request.request_id
         answers = self.counts.of(request.scheme)
         try:
+            self._audit.require_room()
             approved = approve(request, self._registry.grant)
             self._registry.require_trusted(approved.key_id)
             self._executor.submit(
                 _LANES[approved.side, approved.scheme.is_rsa],
                 lambda: self._token.sign(approved.key_id, approved.scheme, approved.message),
-                lambda signature, error: answer(
-                    self._response(request_id, approved.key_id, signature, error, answers, began)
+                lambda signature, error: self._signed(
+                    request, approved.key_id, signature, error, caller, answers, began, answer
                 ),
                 limit=self._limit if limit is None else min(limit, self._limit),
                 caller=caller,
             )
-        except (SigningRefused, Retryable) as error:
-            answer(self._failed(request_id, error, answers))
+        except SigningRefused as error:
+            self._refuse(request, error, caller, answers, answer)
+        except Retryable as error:
+            answer(self._failed(request.request_id, error, answers))
 
-    def _response(
+    def _signed(
         self,
-        request_id: int,
+        request: pb.SignRequest,
         key_id: KeyId,
         signature: bytes,
         error: BaseException | None,
+        caller: Caller,
         answers: Answers,
         began: float,
-    ) -> pb.SignResponse:
-        self.counts.times.observe(self._clock() - began)
+        answer: Answer,
+    ) -> None:
+        def recorded(error: BaseException | None) -> None:
+            self.counts.times.observe(self._clock() - began)
+            if error is not None:
+                answer(self._failed(request.request_id, error, answers))
+                return
+            answers.signed += 1
+            answer(pb.SignResponse(request_id=request.request_id, signature=signature))
+
         if isinstance(error, NoSuchKey | KeyChanged):
             self._registry.replace(key_id, error)
         if error is not None:
-            return self._failed(request_id, error, answers)
-        answers.signed += 1
-        return pb.SignResponse(request_id=request_id, signature=signature)
+            recorded(error)
+        else:
+            self._audit.request(_asked(request, caller), SIGNED, recorded)
+
+    def _refuse(
+        self,
+        request: pb.SignRequest,
+        error: SigningRefused,
+        caller: Caller,
+        answers: Answers,
+        answer: Answer,
+    ) -> None:
+        def recorded(lost: BaseException | None) -> None:
+            answer(self._failed(request.request_id, lost or error, answers))
+
+        self._audit.request(_asked(request, caller), f"refused {error.reason.name}", recorded)
 
     def _failed(self, request_id: int, error: BaseException, answers: Answers) -> pb.SignResponse:
         if isinstance(error, SigningRefused):
@@ -130,6 +166,9 @@ class Signatures:
         if isinstance(error, SignerBusy):
             self.counts.busy += 1
             return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
+        if isinstance(error, AuditUnavailable):
+            # The log of events says it, once.
+            return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail=str(error))
         unavailable = pb.Retry.REASON_TOKEN_UNAVAILABLE
         if isinstance(error, NoSuchKey | KeyChanged):
             return pb.Retry(reason=unavailable, detail=str(error))  # the identity logs it
@@ -142,3 +181,13 @@ class Signatures:
         if suppressed is not None:
             log.error("signature failed", exc_info=error, suppressed=suppressed)
         return pb.Retry(reason=unavailable, detail="internal error; see the log")
+
+
+def _asked(request: pb.SignRequest, caller: Caller) -> Asked:
+    return Asked(
+        caller.process,
+        request.key_id,
+        _PURPOSES.get(request.purpose) or str(request.purpose),
+        _SCHEMES.get(request.scheme) or f"0x{request.scheme:04x}",
+        request.message,
+    )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from sidecar.core.process import UNKNOWN, CallingProcess
 from sidecar.errors import LoginRefused, SignerBusy, TokenError, TokenUnavailable
 from sidecar.token.lanes import FairQueue, Lane, LaneState, Purpose
 
@@ -36,6 +37,9 @@ class Caller:
     """Whoever waits for results. Once `gone`, what still waits for him is not begun."""
 
     gone = False
+
+    def __init__(self, process: CallingProcess = UNKNOWN) -> None:
+        self.process = process
 
 
 _NOBODY = Caller()
@@ -134,10 +138,12 @@ class TokenExecutor:
         if self._watch is None:
             self._watch = self._loop.call_later(_TICK_S, self._look)
 
-    async def run(self, work: Callable[[], _T], limit: float = UPKEEP_LIMIT_S) -> _T:
+    async def run(
+        self, work: Callable[[], _T], limit: float = UPKEEP_LIMIT_S, lane: Lane = UPKEEP
+    ) -> _T:
         """Runs upkeep on a thread and waits for its result without blocking the loop."""
         future: asyncio.Future[_T] = self._loop.create_future()
-        self.submit(UPKEEP, work, lambda result, error: _settle(future, result, error), limit=limit)
+        self.submit(lane, work, lambda result, error: _settle(future, result, error), limit=limit)
         return await future
 
     def close(self) -> None:

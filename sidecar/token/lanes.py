@@ -29,6 +29,8 @@ class Purpose(Enum):
     CLIENT = "client"
     # A server signs before its peer is authenticated: anyone who can connect can ask.
     SERVER = "server"
+    # Seals of the audit log. Little, and apart: a key that takes a minute delays none.
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ class Lane:
         return f"{self.purpose.value}-slow" if self.slow else self.purpose.value
 
 
-# There are no others: upkeep is not sorted by pace.
+# There are no others: upkeep and seals are not sorted by pace.
 LANES = (
     Lane(Purpose.UPKEEP),
+    Lane(Purpose.AUDIT),
     *(
         Lane(purpose, slow)
         for purpose in (Purpose.CLIENT, Purpose.SERVER)

@@ -109,6 +109,7 @@ class Lab:
             store.directory / "mesh.pin",
             self.directory,
             identity,
+            None,
             **token,
         ) as sidecar:
             sidecar.ready()

@@ -128,7 +128,7 @@ async def test_the_token_is_told_of_without_its_name(
     assert numbers.value("meshkey_token_hung") == numbers.value("meshkey_token_pending") == 0
     assert numbers.by("meshkey_token_assurance", "assurance") == {"software": 1, "hardware": 0}
     assert numbers.value("meshkey_token_signatures_total") == world.token.signatures == 1
-    lanes = {"upkeep", "client", "client-slow", "server", "server-slow"}
+    lanes = {"upkeep", "audit", "client", "client-slow", "server", "server-slow"}
     assert numbers.by("meshkey_token_queue_depth", "lane").keys() == lanes
     assert numbers.value("meshkey_token_operation_seconds_count", lane="upkeep") == 3
     world.token.available = False

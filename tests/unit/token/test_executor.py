@@ -345,6 +345,7 @@ async def test_a_lane_shows_what_waits_in_it_and_how_long_the_rest_took() -> Non
         _submit(executor, lambda: None, lambda _: None, CLIENT)
     assert {lane.name: state.waiting for lane, state in executor.lanes().items()} == {
         "upkeep": 0,
+        "audit": 0,
         "client": 3,
         "client-slow": 0,
         "server": 0,

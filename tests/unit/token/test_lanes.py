@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.errors import SignerBusy
 from sidecar.token.lanes import FairQueue, Lane, Purpose
 
-UPKEEP, CLIENT, SERVER = (Lane(purpose) for purpose in Purpose)
+UPKEEP, CLIENT, SERVER, _ = (Lane(purpose) for purpose in Purpose)
 SLOW_SERVER = Lane(Purpose.SERVER, slow=True)
 LANES = [UPKEEP, CLIENT, SERVER, SLOW_SERVER]
 
@@ -147,6 +147,7 @@ def test_a_lane_that_was_never_used_is_shown_too() -> None:
     }
     assert [lane.name for lane in states] == [
         "upkeep",
+        "audit",
         "client",
         "client-slow",
         "server",

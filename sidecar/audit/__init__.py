@@ -1,0 +1,1 @@
+"""The record of every signature, refusal, key and certificate: chained, sealed, verifiable."""

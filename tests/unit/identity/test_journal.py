@@ -1,0 +1,113 @@
+"""What the life of a key and a certificate leaves in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+
+from sidecar.core.journal import Fact
+from sidecar.core.key_label import AUDIT, KeyLabel
+from sidecar.core.schemes import KeyAlgorithm
+from sidecar.errors import ConfigurationError
+from sidecar.identity.orphans import Orphans
+from tests.fixtures import certificates
+from tests.fixtures.enrolment import OWNER, SPIFFE_ID, TRUST_DOMAIN, World
+
+
+class _Journal:
+    def __init__(self) -> None:
+        self.records: list[tuple[str, dict[str, Any]]] = []
+
+    def record(self, event: str, **facts: Fact) -> None:
+        self.records.append((event, facts))
+
+    @property
+    def events(self) -> list[str]:
+        return [event for event, _ in self.records]
+
+    def facts(self, event: str) -> dict[str, Any]:
+        (facts,) = [facts for each, facts in self.records if each == event]
+        return facts
+
+
+@pytest.fixture
+def journal() -> _Journal:
+    return _Journal()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, journal: _Journal) -> AsyncIterator[World]:
+    made = World(tmp_path, journal=journal)
+    yield made
+    made.executor.close()
+
+
+async def test_a_key_leaves_a_record_of_its_birth_its_certificate_and_its_death(
+    world: World, journal: _Journal
+) -> None:
+    identity = world.identity()
+    await identity.renew()
+    assert journal.events == [
+        *("key born", "certificate requested", "certificate published", "roots published")
+    ]
+    current = identity.store.current
+    assert current
+    key_id = str(current.key_id)
+    assert journal.facts("key born") == {
+        "key_id": key_id,
+        "spiffe_id": str(SPIFFE_ID),
+        "generation": 1,
+        "algorithm": "ec-p256",
+        "origin": "born",
+    }
+    published = journal.facts("certificate published")
+    assert published["key_id"] == key_id
+    assert published["certificate_sha256"] == sha256(current.chain.certificates[0]).hexdigest()
+    root = world.authority.root.certificate.fingerprint(hashes.SHA256()).hex()
+    assert journal.facts("roots published") == {
+        "identity": "default",
+        "generation": 1,
+        "roots_sha256": {TRUST_DOMAIN: [root]},
+    }
+    await identity.close()
+    assert journal.facts("key destroyed") == {"key_id": key_id}
+
+
+async def test_a_key_that_would_not_go_leaves_a_record_too(world: World, journal: _Journal) -> None:
+    identity = world.identity()
+    await identity.renew()
+    world.token.available = False
+    await identity.close()
+    assert "is not there" in journal.facts("key not destroyed")["error"]
+    assert "key destroyed" not in journal.events
+
+
+async def test_roots_leave_a_record_when_they_are_others(world: World, journal: _Journal) -> None:
+    identity = world.identity()
+    await identity.renew()
+    await identity.renew()
+    assert journal.events.count("roots published") == 1
+    other = certificates.root(at=world.clock())
+    world.trust_bundle.write_bytes(world.authority.root.pem + other.pem)
+    await identity.renew()
+    assert journal.events.count("roots published") == 2
+
+
+async def test_an_audit_key_is_no_orphan_and_no_identitys_key(world: World) -> None:
+    label = str(KeyLabel(AUDIT, OWNER, 1, "audit log"))
+    key = await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, label))
+    orphans = Orphans(
+        OWNER, timedelta(0), world.token, world.executor, world.destruction, lambda _: False
+    )
+    await orphans.sweep()
+    assert world.token.held_keys == {key.id}
+    world.given = key.id
+    with pytest.raises(ConfigurationError, match="seals an audit log"):
+        await world.keys().obtain(1)
+    assert not world.keys().may_reuse(key)
