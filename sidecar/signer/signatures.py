@@ -44,6 +44,8 @@ _SCHEMES = {int(scheme): scheme.name for scheme in SignatureScheme}
 _PURPOSES = {
     pb.PURPOSE_TLS13_SERVER_CERTIFICATE_VERIFY: "tls13-server",
     pb.PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY: "tls13-client",
+    pb.PURPOSE_TLS12_SERVER_KEY_EXCHANGE: "tls12-server",
+    pb.PURPOSE_TLS12_CLIENT_CERTIFICATE_VERIFY: "tls12-client",
 }
 
 Answer = Callable[[pb.SignResponse], None]

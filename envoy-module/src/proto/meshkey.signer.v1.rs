@@ -186,6 +186,8 @@ pub enum Purpose {
     Unspecified = 0,
     Tls13ServerCertificateVerify = 1,
     Tls13ClientCertificateVerify = 2,
+    Tls12ServerKeyExchange = 3,
+    Tls12ClientCertificateVerify = 4,
 }
 impl Purpose {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -201,6 +203,10 @@ impl Purpose {
             Self::Tls13ClientCertificateVerify => {
                 "PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY"
             }
+            Self::Tls12ServerKeyExchange => "PURPOSE_TLS12_SERVER_KEY_EXCHANGE",
+            Self::Tls12ClientCertificateVerify => {
+                "PURPOSE_TLS12_CLIENT_CERTIFICATE_VERIFY"
+            }
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -212,6 +218,10 @@ impl Purpose {
             }
             "PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY" => {
                 Some(Self::Tls13ClientCertificateVerify)
+            }
+            "PURPOSE_TLS12_SERVER_KEY_EXCHANGE" => Some(Self::Tls12ServerKeyExchange),
+            "PURPOSE_TLS12_CLIENT_CERTIFICATE_VERIFY" => {
+                Some(Self::Tls12ClientCertificateVerify)
             }
             _ => None,
         }
