@@ -92,6 +92,7 @@ class Assembly:
             self._parts.executor,
             self._destruction,
             identity.keyring.holds,
+            identity.renewing,
         )
 
     def _memory(self, wish: Wish, keys: KeySource) -> Memory:

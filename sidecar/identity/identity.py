@@ -62,13 +62,14 @@ class Identity:
         self.last_error = ""
         # Set when it is decided whether an earlier start's key is taken up again.
         self.begun = asyncio.Event()
+        # Held while a key is made and certified, which `keyring` does not have until then.
+        self.renewing = asyncio.Lock()
         self._settle = schedule.root_settle
         self._enrolment = enrolment
         self._memory = memory
         self._clock = clock
         self._rotation = Rotation.start(schedule.policy, clock())
         self._health = Health.WAITING
-        self._renewing = asyncio.Lock()
         self._looking = asyncio.Lock()
         # Keys that the token does not have any more.
         self._lost: set[KeyId] = set()
@@ -98,7 +99,7 @@ class Identity:
         Raises:
             MeshkeyError: what went wrong; the identity in use stays.
         """
-        async with self._renewing:
+        async with self.renewing:
             try:
                 return await self._renew()
             except Exception as error:
@@ -126,7 +127,7 @@ class Identity:
 
         Waits until a renewal that is under way has cleaned up.
         """
-        async with self._renewing:
+        async with self.renewing:
             current = self.store.current
             kept = {current.key_id} if current and self._memory.lasts else set()
             await self.keyring.close(kept)
@@ -149,7 +150,7 @@ class Identity:
         while True:
             await self._until_due()
             try:
-                async with self._renewing:
+                async with self.renewing:
                     # Not if a rotation on command was faster.
                     if not self._rotation.wait(self._clock()):
                         await self._renew_or_take_up()

@@ -27,7 +27,13 @@ def _label(owner: str = OWNER) -> str:
 
 def _orphans(world: World, *in_use: KeyId, grace: timedelta = timedelta(0)) -> Orphans:
     return Orphans(
-        OWNER, grace, world.token, world.executor, world.destruction, lambda key: key in in_use
+        OWNER,
+        grace,
+        world.token,
+        world.executor,
+        world.destruction,
+        lambda key: key in in_use,
+        asyncio.Lock(),
     )
 
 
@@ -59,12 +65,36 @@ async def test_a_key_that_is_taken_up_meanwhile_stays(world: World) -> None:
         world.executor,
         world.destruction,
         lambda key: key in in_use,
+        asyncio.Lock(),
     )
     sweeping = asyncio.create_task(orphans.sweep())
     await soon(lambda: world.executor.pending == 0)
     in_use.add(orphan)
     await sweeping
     assert world.token.held_keys == {orphan}
+
+
+async def test_a_key_that_is_being_certified_is_no_orphan(world: World) -> None:
+    in_use: set[KeyId] = set()
+    renewing = asyncio.Lock()
+    orphans = Orphans(
+        OWNER,
+        timedelta(0),
+        world.token,
+        world.executor,
+        world.destruction,
+        lambda key: key in in_use,
+        renewing,
+    )
+    async with renewing:
+        key = await _key(world, _label())
+        sweeping = asyncio.create_task(orphans.sweep())
+        await settle()
+        await soon(lambda: world.executor.pending == 0)
+        await settle()
+        in_use.add(key)
+    await sweeping
+    assert world.token.held_keys == {key}
 
 
 async def test_a_token_that_comes_late_is_swept_then(
