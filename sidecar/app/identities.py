@@ -94,7 +94,8 @@ class Assembly:
             self._parts.token,
             self._parts.executor,
             self._destruction,
-            identity.uses,
+            identity.keyring.holds,
+            identity.renewing,
         )
 
     def _memory(self, wish: Wish, keys: KeySource) -> Memory:

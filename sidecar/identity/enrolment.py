@@ -19,7 +19,7 @@ from sidecar.core.token_key import token_private_key
 from sidecar.core.trust import TrustBundle
 from sidecar.errors import MeshkeyError
 from sidecar.identity.keys import KeySource
-from sidecar.token.base import KeyId, Token, TokenKey
+from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
 
 # A certificate with less left is not worth a key, unless so little was wished for.
@@ -68,8 +68,6 @@ class Enrolment:
         self._token = token
         self._executor = executor
         self._authorities = authorities
-        # The key that waits for its certificate.
-        self.pending: KeyId | None = None
         self._journal = journal
 
     async def run(
@@ -89,14 +87,11 @@ class Enrolment:
         try:
             # Shielded: a thread that makes a key cannot be stopped, only waited for.
             key = await asyncio.shield(obtaining)
-            self.pending = key.id
             schemes = await self._executor.run(lambda: tuple(self._token.schemes(key)))
             authority, chain = await self._certify(key, bundle, now)
         except BaseException:
             await self._discard(obtaining)
             raise
-        finally:
-            self.pending = None
         return Enrolled(key, schemes, chain, authority)
 
     async def _certify(

@@ -64,13 +64,14 @@ class Identity:
         self.renewals = RenewalCounts()
         # Set when it is decided whether an earlier start's key is taken up again.
         self.begun = asyncio.Event()
+        # Held while a key is made and certified, which `keyring` does not have until then.
+        self.renewing = asyncio.Lock()
         self._settle = schedule.root_settle
         self._enrolment = enrolment
         self._memory = memory
         self._clock = clock
         self._rotation = Rotation.start(schedule.policy, clock())
         self._health = Health.WAITING
-        self._renewing = asyncio.Lock()
         self._looking = asyncio.Lock()
         # Keys that the token does not have any more.
         self._lost: set[KeyId] = set()
@@ -88,10 +89,6 @@ class Identity:
         """How its certificate is doing now."""
         return self._rotation.health(self._clock().wall)
 
-    def uses(self, key_id: KeyId) -> bool:
-        """Whether it signs with the key, retires it, or waits for its certificate."""
-        return self.keyring.holds(key_id) or self._enrolment.pending == key_id
-
     async def run(self) -> None:
         """Keeps the identity valid until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -104,7 +101,7 @@ class Identity:
         Raises:
             MeshkeyError: what went wrong; the identity in use stays.
         """
-        async with self._renewing:
+        async with self.renewing:
             try:
                 await self._refresh_roots(force=True)
                 return await self._renew()
@@ -133,7 +130,7 @@ class Identity:
 
         Waits until a renewal that is under way has cleaned up.
         """
-        async with self._renewing:
+        async with self.renewing:
             current = self.store.current
             kept = {current.key_id} if current and self._memory.lasts else set()
             await self.keyring.close(kept)
@@ -155,7 +152,7 @@ class Identity:
         while True:
             await self._until_due()
             try:
-                async with self._renewing:
+                async with self.renewing:
                     # Not if a rotation on command was faster.
                     if not self._rotation.wait(self._clock()):
                         await self._renew_or_take_up()

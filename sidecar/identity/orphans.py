@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import structlog
@@ -34,13 +35,16 @@ class Orphans:
         executor: TokenExecutor,
         destruction: Destruction,
         in_use: Callable[[KeyId], bool],
+        at_rest: AbstractAsyncContextManager[object],
     ) -> None:
+        """`at_rest` holds while no key is being certified: such a key is not `in_use` yet."""
         self._owner = owner
         self._grace = grace
         self._token = token
         self._executor = executor
         self._destruction = destruction
         self._in_use = in_use
+        self._at_rest = at_rest
 
     async def sweep(self) -> None:
         """Once, at the start. Waits for a token that is not there yet."""
@@ -58,18 +62,21 @@ class Orphans:
     async def _found(self) -> list[KeyId]:
         while True:
             try:
-                # Half a key that a crash left is an orphan too.
-                found = await self._executor.run(self._token.labels)
+                async with self._at_rest:
+                    return await self._look()
             except MeshkeyError as error:
                 log.warning("no look for orphaned keys yet", error=str(error))
-                await asyncio.sleep(_AGAIN_S)
-                continue
-            labels = {key_id: KeyLabel.parse(text) for key_id, text in found.items()}
-            return [
-                key_id
-                for key_id, label in labels.items()
-                # An identity's keys only: one that seals an audit log lives on.
-                if label
-                and (label.purpose, label.owner) == (TLS, self._owner)
-                and not self._in_use(key_id)
-            ]
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _look(self) -> list[KeyId]:
+        # Half a key that a crash left is an orphan too.
+        found = await self._executor.run(self._token.labels)
+        labels = {key_id: KeyLabel.parse(text) for key_id, text in found.items()}
+        return [
+            key_id
+            for key_id, label in labels.items()
+            # An identity's keys only: one that seals an audit log lives on.
+            if label
+            and (label.purpose, label.owner) == (TLS, self._owner)
+            and not self._in_use(key_id)
+        ]

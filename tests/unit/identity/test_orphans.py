@@ -27,7 +27,13 @@ def _label(owner: str = OWNER) -> str:
 
 def _orphans(world: World, *in_use: KeyId, grace: timedelta = timedelta(0)) -> Orphans:
     return Orphans(
-        OWNER, grace, world.token, world.executor, world.destruction, lambda key: key in in_use
+        OWNER,
+        grace,
+        world.token,
+        world.executor,
+        world.destruction,
+        lambda key: key in in_use,
+        asyncio.Lock(),
     )
 
 
@@ -59,6 +65,7 @@ async def test_a_key_that_is_taken_up_meanwhile_stays(world: World) -> None:
         world.executor,
         world.destruction,
         lambda key: key in in_use,
+        asyncio.Lock(),
     )
     sweeping = asyncio.create_task(orphans.sweep())
     await soon(lambda: world.executor.pending == 0)
@@ -86,10 +93,18 @@ async def test_a_key_that_waits_for_its_certificate_is_no_orphan(world: World) -
     renewing = asyncio.create_task(identity.renew())
     await soon(lambda: world.authority.requests)
     orphans = Orphans(
-        OWNER, timedelta(0), world.token, world.executor, world.destruction, identity.uses
+        OWNER,
+        timedelta(0),
+        world.token,
+        world.executor,
+        world.destruction,
+        identity.keyring.holds,
+        identity.renewing,
     )
-    await orphans.sweep()
+    sweeping = asyncio.create_task(orphans.sweep())
+    await settle()
     world.authority.open.set()
     await renewing
+    await sweeping
     assert identity.store.current
     assert world.token.held_keys == {identity.store.current.key_id}
