@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from hashlib import sha256
@@ -103,7 +104,13 @@ async def test_an_audit_key_is_no_orphan_and_no_identitys_key(world: World) -> N
     label = str(KeyLabel(AUDIT, OWNER, 1, "audit log"))
     key = await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, label))
     orphans = Orphans(
-        OWNER, timedelta(0), world.token, world.executor, world.destruction, lambda _: False
+        OWNER,
+        timedelta(0),
+        world.token,
+        world.executor,
+        world.destruction,
+        lambda _: False,
+        asyncio.Lock(),
     )
     await orphans.sweep()
     assert world.token.held_keys == {key.id}
