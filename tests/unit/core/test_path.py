@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from sidecar.core.chain import CertificateChain, verified_chain
+from sidecar.core.path import verified_path
 from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import CertificateRefused
 from tests.fixtures import certificates
@@ -168,6 +170,25 @@ def test_an_issuer_with_a_critical_extension_that_nobody_knows_is_refused() -> N
         _verify(leaf(odd, KEY, ID), odd.certificate)
     fine = intermediate(ROOT, extensions=[(certificates.UNKNOWN_EXTENSION, False)])
     assert _verify(leaf(fine, KEY, ID), fine.certificate).certificates
+
+
+def test_an_ed25519_root_vouches_for_nobody_and_is_in_nobodys_way() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
+    unusual = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(START - timedelta(days=1))
+        .not_valid_after(START + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    ).sign(key, None)
+    roots = [unusual, ROOT.certificate]
+    assert verified_path(leaf(ROOT, KEY, ID), [], roots, START)[-1] == ROOT.certificate
+    with pytest.raises(CertificateRefused, match="Forbidden public key algorithm"):
+        verified_path(leaf(ROOT, KEY, ID), [], [unusual], START)
 
 
 def test_a_chain_longer_than_its_root_allows_is_refused() -> None:
