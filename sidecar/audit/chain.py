@@ -16,6 +16,7 @@ from sidecar.core.public_key import PublicKey
 
 # The first record of every file: which chain it goes on with, and what torn lines it found.
 OPENED = "opened"
+_NOTHING = Link().chain.hex()
 
 
 class Kind(Enum):
@@ -112,9 +113,11 @@ class Chain:
         if not self.records and record.event == OPENED:
             # Where the files given begin; whether it is the beginning, the report says.
             previous = _facts(record).get("previous")
-            if isinstance(previous, str) and len(previous) == len(NO_SEAL):
-                self.link = Link(record.seq - 1, _hexadecimal(previous))
-                self.first = record.seq
+            if isinstance(previous, str) and len(previous) == len(_NOTHING):
+                # Nothing before it: then it is record 1, whatever it says.
+                before = 0 if previous == _NOTHING else record.seq - 1
+                self.link = Link(before, _hexadecimal(previous))
+                self.first = before + 1
         elif not self.records and record.seq > 1:
             self.link = Link(record.seq - 2)
             self._bad(Kind.MISSING, "the file does not begin with its first record")

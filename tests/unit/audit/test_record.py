@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.audit.record import (
@@ -49,6 +49,7 @@ def test_the_chain_value_is_what_the_documentation_says() -> None:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=300))
+@example(bytes(65), b"")
 def test_the_facts_of_a_signature_are_spelled_as_all_others(key_id: bytes, message: bytes) -> None:
     process = CallingProcess(1000, 7, "ab" * 32)
     facts = signature_facts(
@@ -72,6 +73,17 @@ def test_a_caller_that_nobody_has_found_out_says_so() -> None:
         "pid": None,
         "executable_sha256": None,
     }
+
+
+def test_a_record_follows_only_the_one_before_it() -> None:
+    raw, _ = line(Link(5), TIME, "start", "")
+    record = Record.parse(raw)
+    assert record
+    assert record.follows(Link(5))
+    assert not record.follows(Link(4))
+    assert not record.follows(Link(5, b"\x01" * 32))
+    assert record.follows_under_another_number(Link(5))
+    assert not record.follows_under_another_number(Link(4))
 
 
 def test_a_time_is_in_utc_and_always_as_long() -> None:

@@ -73,6 +73,16 @@ def test_any_changed_byte_is_named(number: int, data: st.DataObject) -> None:
     _named(finding, kind, number)
 
 
+@pytest.mark.parametrize("number", range(len(LINES)))
+@pytest.mark.parametrize("by", [-1, 1, 5])
+def test_a_record_under_another_number_is_changed_and_nothing_else(number: int, by: int) -> None:
+    seq = b'{"seq":%d,'
+    other = LINES[number].replace(seq % (number + 1), seq % max(1, number + 1 + by))
+    if other != LINES[number]:
+        finding = _found(_verified([*LINES[:number], other, *LINES[number + 1 :]]))
+        _named(finding, Kind.CHANGED, number)
+
+
 @given(st.integers(0, len(LINES) - 2))
 def test_a_record_that_was_taken_out_is_named(number: int) -> None:
     # The last one of all is the anchor's affair.
