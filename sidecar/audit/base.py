@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sidecar.core.journal import NoJournal
 from sidecar.core.process import CallingProcess
@@ -16,8 +15,7 @@ SIGNED = "signed"
 Done = Callable[[AuditUnavailable | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request to sign, as it came."""
 
     process: CallingProcess

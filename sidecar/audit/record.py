@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar.core.journal import Fact
 from sidecar.core.process import CallingProcess
@@ -27,8 +27,7 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """The end of a chain: how many records, and what stands for all of them."""
 
     seq: int = 0
@@ -45,8 +44,10 @@ def line(before: Link, time: str, event: str, facts: str) -> tuple[bytes, Link]:
     `facts` is what `facts_of` or `signature_facts` returns.
     """
     content = f'{{"seq":{before.seq + 1},"time":"{time}","event":"{event}"{facts}'.encode("ascii")
-    after = before.next(content)
-    return b'%b,"chain":"%b"}' % (content, after.chain.hex().encode()), after
+    # What `Link.next` does, with one hash for both its forms: this is for every signature.
+    digest = sha256(before.chain + content)
+    ending = f',"chain":"{digest.hexdigest()}"}}'.encode("ascii")
+    return content + ending, Link(before.seq + 1, digest.digest())
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ STDOUT = "stdout"
 # Between two tries to write while nothing can be written.
 _AGAIN_S = 1.0
 
+# A thread that is woken costs more than a record. While so many come at once, the writer lets
+# more of them come before it writes; a single one never waits.
+_BUSY = 8
+_LINGER_S = 0.001
+
 Done = Callable[[AuditUnavailable | None], None]
 
 
@@ -99,6 +104,7 @@ class Writer:
         self._failing = False
         self._queue: list[Entry] = []
         self._closed = False
+        self._busy = False
         self._work_came = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
         # Apart, because records are written while the ones before become durable.
@@ -139,7 +145,11 @@ class Writer:
         with self._work_came:
             if not self._queue and not self._closed:
                 self._work_came.wait(_AGAIN_S if self._failing else None)
+        if self._busy:
+            time.sleep(_LINGER_S)
+        with self._work_came:
             batch, self._queue = self._queue, []
+            self._busy = len(batch) >= _BUSY
             return None if self._closed and not batch else batch
 
     def _write_batch(self, batch: list[Entry]) -> None:
