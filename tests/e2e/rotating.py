@@ -19,11 +19,11 @@ from tests.e2e.shim import Shim
 # Renewed at 1.02 s, give or take 0.18 s, but not before 1 s. The lifetime is long enough for
 # a replaced key to be destroyed because nobody needs it, not because its certificate ends.
 QUICK = {
-    "lifetime": "60s",
-    "renew_at": 0.017,
-    "renew_jitter": 0.003,
+    "lifetime": "30s",
+    "renew_at": 0.034,
+    "renew_jitter": 0.006,
     "root_settle": "1s",
-    "root_keep": "2s",
+    "root_keep": "30s",
 }
 THREADS = 2
 

@@ -76,7 +76,8 @@ def replaced_keys_are_destroyed(soak: Soak) -> None:
 
 def visiting_roots_are_gone(soak: Soak) -> None:
     for rotating in soak.rotating.values():
-        wait_for(lambda: roots(rotating) == 1, "the visiting root is trusted no more")  # noqa: B023
+        what = "the visiting root is trusted no more"
+        wait_for(lambda: roots(rotating) == 1, what, _GONE_BOUND_S)  # noqa: B023
         # Each came, and the last one went if no other did.
         assert rotating.ledger.read_on().roots > soak.visits
 
