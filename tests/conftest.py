@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -35,6 +36,11 @@ hypothesis_settings.register_profile(
     "meshkey", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("meshkey")
+
+# Shells start what is in their background without it, and children inherit that: those that are
+# to be interrupted would not hear of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OpenToken = Callable[[TokenProfile], Pkcs11Token]
 

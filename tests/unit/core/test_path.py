@@ -187,7 +187,7 @@ def test_an_ed25519_root_vouches_for_nobody_and_is_in_nobodys_way() -> None:
     ).sign(key, None)
     roots = [unusual, ROOT.certificate]
     assert verified_path(leaf(ROOT, KEY, ID), [], roots, START)[-1] == ROOT.certificate
-    with pytest.raises(CertificateRefused, match="Forbidden public key algorithm"):
+    with pytest.raises(CertificateRefused, match="does not lead to a trusted root"):
         verified_path(leaf(ROOT, KEY, ID), [], [unusual], START)
 
 

@@ -236,8 +236,9 @@ async def test_more_streams_than_are_served_at_once_are_told_to_come_back(
     sds: Sds, channel: grpc.aio.Channel
 ) -> None:
     sds.counts.streams = 1023
-    last, one_too_many = SecretsCall(channel), SecretsCall(channel)
+    last = SecretsCall(channel)
     await last.accepted()
+    one_too_many = SecretsCall(channel)
     assert await one_too_many.end() == (
         grpc.StatusCode.UNAVAILABLE,
         "1024 streams are open already; try again later",
