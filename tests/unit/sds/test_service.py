@@ -243,7 +243,7 @@ async def test_more_streams_than_are_served_at_once_are_told_to_come_back(
         grpc.StatusCode.UNAVAILABLE,
         "1024 streams are open already; try again later",
     )
-    assert sds.counts.streams == 1024
+    await soon(lambda: sds.counts.streams == 1024)
     last.cancel()
 
 
