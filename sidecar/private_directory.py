@@ -16,8 +16,18 @@ def require_private(directory: Path, what: str) -> None:
         ConfigurationError: it cannot be made, is not ours, or is open to others; it begins
             with `what` the directory is.
     """
+    if require_ours(directory, what, 0o700) & 0o077:
+        raise ConfigurationError(f"{what} {directory} is open to others; chmod 0700 {directory}")
+
+
+def require_ours(directory: Path, what: str, mode: int) -> int:
+    """Makes `directory` with `mode` if it is not there; returns the mode that it has. Blocks.
+
+    Raises:
+        ConfigurationError: it cannot be made, or is not ours; it begins with `what` it is.
+    """
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=mode, exist_ok=True)
         status = directory.lstat()
     except OSError as error:
         raise ConfigurationError(f"{what} {directory}: {error.strerror}") from error
@@ -27,5 +37,4 @@ def require_private(directory: Path, what: str) -> None:
         raise ConfigurationError(
             f"{what} {directory} belongs to another user; chown it to user {os.geteuid()}"
         )
-    if status.st_mode & 0o077:
-        raise ConfigurationError(f"{what} {directory} is open to others; chmod 0700 {directory}")
+    return stat.S_IMODE(status.st_mode)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from sidecar.errors import ConfigurationError
+from sidecar.private_directory import require_ours
 
 # audit-<first seq>.jsonl; a start that found a file of that name makes audit-<first seq>.1.jsonl.
 _NAME = re.compile(r"audit-(\d{12,18})(?:\.(\d{1,6}))?\.jsonl")
@@ -52,7 +52,10 @@ class LogDirectory:
             ConfigurationError: others can write it, or another process does.
         """
         self.path = path
-        _require_ours(path)
+        if require_ours(path, "audit.directory", 0o750) & 0o022:
+            raise ConfigurationError(
+                f"audit.directory {path} can be written by others; chmod 0750 {path}"
+            )
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,21 +113,3 @@ def write_all(descriptor: int, content: bytes) -> None:
     while written < len(content):
         # A disk that fills up takes a part, and says why with the next try.
         written += os.write(descriptor, content[written:])
-
-
-def _require_ours(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o750, exist_ok=True)
-        status = path.lstat()
-    except OSError as error:
-        raise ConfigurationError(f"audit.directory {path}: {error.strerror}") from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise ConfigurationError(f"audit.directory {path} is no directory of its own")
-    if status.st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"audit.directory {path} belongs to another user; chown it to user {os.geteuid()}"
-        )
-    if status.st_mode & 0o022:
-        raise ConfigurationError(
-            f"audit.directory {path} can be written by others; chmod 0750 {path}"
-        )
