@@ -182,16 +182,15 @@ class Identity:
         return self._rotation.wait(now)
 
     async def _renew_or_take_up(self) -> None:
+        await self._refresh_roots(force=True)
         if not self.begun.is_set() and await self._take_up():
             return
-        await self._refresh_roots(force=True)
         # A root that has only now been seen is to settle, too.
         if not self._wait():
             await self._renew()
 
     async def _take_up(self) -> bool:
         """Whether an earlier start's key and certificate are in use again."""
-        await self._refresh_roots(force=True)
         kept = await self._memory.recall(self.anchors.own, self._clock().wall)
         if kept is not None:
             self._publish(kept.enrolled, kept.obtained)
