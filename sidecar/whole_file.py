@@ -35,7 +35,7 @@ def replace(path: Path, content: bytes, mode: int) -> None:
     After a crash there is the old content or the new; `sync` the directory so that it is the
     new. A symbolic link is replaced, not followed. One at a time for each path.
     """
-    unfinished = _unfinished(path)
+    unfinished = path.with_name(f".{path.name}.new")
     unfinished.unlink(missing_ok=True)  # of a crash, or planted
     try:
         _write(unfinished, content, mode)
@@ -45,14 +45,8 @@ def replace(path: Path, content: bytes, mode: int) -> None:
         raise
 
 
-def remove(path: Path) -> None:
-    """Removes `path` and what a crash has left of its replacement. Nothing there is as good."""
-    _unfinished(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-
-
 def sync(directory: Path) -> None:
-    """Makes last what was replaced and removed in `directory`."""
+    """Makes last what was replaced in `directory`."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -66,10 +60,6 @@ def _require_regular(descriptor: int) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
