@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,18 +15,6 @@ from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.scraping import Scraped
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.executor.close()
-
-
-@pytest.fixture
-def identity(world: World) -> Identity:
-    return world.identity()
 
 
 @pytest.fixture

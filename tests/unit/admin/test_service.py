@@ -27,18 +27,6 @@ COUNTS.of(SignatureScheme.ED25519).told_to_retry = 1
 
 
 @pytest.fixture
-async def world(short_dir: Path) -> AsyncIterator[World]:
-    made = World(short_dir)
-    yield made
-    made.executor.close()
-
-
-@pytest.fixture
-def identity(world: World) -> Identity:
-    return world.identity()
-
-
-@pytest.fixture
 async def client(world: World, identity: Identity) -> AsyncIterator[AdminClient]:
     server = unix_server()
     registry = IdentityRegistry([identity])
