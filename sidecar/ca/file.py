@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,12 +21,12 @@ from sidecar.core.csr import parse_csr
 from sidecar.core.public_key import PublicKey
 from sidecar.core.unreadable import UNREADABLE
 from sidecar.errors import AuthorityError, AuthorityUnavailable, ConfigurationError, CsrRefused
+from sidecar.one_thread import OneThread
 
 log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
 _PATIENCE = timedelta(seconds=10)
-_T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -66,7 +65,7 @@ class FileAuthority:
         self._deadline = deadline
         self._clock = clock
         self._sleep = sleep
-        self._medium = _Medium(patience)
+        self._medium = OneThread(patience)
 
     async def sign(self, csr: bytes, lifetime: timedelta) -> Sequence[bytes]:
         """As in the seam. The `lifetime` is only told to whoever signs, in the log.
@@ -119,39 +118,6 @@ class FileAuthority:
             return await self._medium.run(lambda: _look(self._answer, public_key))
         except TimeoutError:
             return _NotYet.HANGS
-
-
-class _Medium:
-    """What takes its time, or is gone: it is asked on a thread, for one thing at a time.
-
-    So one that hangs keeps one thread, not one more for each look.
-    """
-
-    def __init__(self, patience: timedelta) -> None:
-        self._patience_s = patience.total_seconds()
-        self._asked: asyncio.Future[Any] | None = None
-
-    async def run(self, call: Callable[[], _T]) -> _T:
-        """What `call` returns.
-
-        Raises:
-            TimeoutError: it has not come back in time, or one before it never did.
-        """
-        async with asyncio.timeout(self._patience_s):
-            while self._asked and not self._asked.done():
-                await asyncio.wait([self._asked])
-            asked = asyncio.create_task(asyncio.to_thread(call))
-            self._asked = asked
-            asked.add_done_callback(_noticed)
-            # It goes on, and is waited for the next time, if we stop waiting.
-            await asyncio.wait([asked])
-            return asked.result()
-
-
-def _noticed(asked: asyncio.Future[Any]) -> None:
-    """Nobody may be left to be told."""
-    if not asked.cancelled():
-        asked.exception()
 
 
 def _publish(file: Path, content: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from sidecar.identity.enrolment import Enrolled, Wish
 from sidecar.identity.keys import KeySource
 from sidecar.identity.saved import SavedCertificates, SavedIdentity
 from sidecar.identity.take_up import take_up
+from sidecar.one_thread import OneThread
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
 
@@ -92,8 +92,7 @@ class SavedMemory:
         self._saved = saved
         self._token = token
         self._executor = executor
-        # What has not come back from the disk.
-        self._busy: asyncio.Future[Any] | None = None
+        self._disk = OneThread(_PATIENCE)
         self._journal = journal
 
     async def recall(self, bundle: TrustBundle, now: datetime) -> Kept | None:
@@ -114,13 +113,8 @@ class SavedMemory:
             log.error("certificate not saved", identity=self._name, **_facts(error))
 
     async def _on_disk(self, work: Callable[[], _T]) -> _T:
-        """Runs `work` on a thread: one at a time, so that a dead disk takes no more than one."""
-        if self._busy and not self._busy.done():
-            raise TimeoutError(_HANGS)
-        self._busy = asyncio.ensure_future(asyncio.to_thread(work))
         try:
-            async with asyncio.timeout(_PATIENCE.total_seconds()):
-                return await asyncio.shield(self._busy)
+            return await self._disk.run(work)
         except TimeoutError as error:
             raise TimeoutError(_HANGS) from error
 
