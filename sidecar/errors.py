@@ -116,6 +116,7 @@ class RefusalReason(Enum):
     SCHEME = 2
     PURPOSE = 3
     MESSAGE = 4
+    LEASE = 5
 
 
 class SigningRefused(MeshkeyError):
@@ -124,6 +125,10 @@ class SigningRefused(MeshkeyError):
     def __init__(self, reason: RefusalReason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class CallerRefused(MeshkeyError):
+    """Whoever is on the other end of the socket may not have what it asks for."""
 
 
 class SignerBusy(Retryable):

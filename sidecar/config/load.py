@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sidecar.config import references, token
 from sidecar.config.authorities import CA_KINDS, CaSettings
+from sidecar.config.callers import CallerSettings
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.settings import (
     SECTIONS,
@@ -30,7 +31,7 @@ from sidecar.errors import ConfigurationError
 
 _S = TypeVar("_S")
 _Table = Mapping[str, Any]
-_REPEATED = ("ca", "gateway", "trust")
+_REPEATED = ("ca", "caller", "gateway", "trust")
 # What Kubernetes sets in every container beside a Service named, say, meshkey-signer.
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)$")
 
@@ -65,6 +66,9 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             gateways=_gateways(document),
             authorities=_authorities(document, environment),
             trust=tuple(_section(TrustSettings, "trust", t) for t in _tables("trust", document)),
+            callers=tuple(
+                _section(CallerSettings, "caller", t) for t in _tables("caller", document)
+            ),
             signer=_optional(SignerSettings, "signer", raw),
             sds=_optional(SdsSettings, "sds", raw),
             issuer=_optional(IssuerSettings, "issuer", raw),

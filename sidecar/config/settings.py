@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.authorities import CaSettings
+from sidecar.config.callers import CallerSettings
 from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
@@ -252,6 +253,7 @@ class Settings:
     gateways: Mapping[str, GatewaySettings]
     authorities: tuple[CaSettings, ...]
     trust: tuple[TrustSettings, ...]
+    callers: tuple[CallerSettings, ...]
     signer: SignerSettings | None
     sds: SdsSettings | None
     issuer: IssuerSettings | None
@@ -266,7 +268,7 @@ class Settings:
         return {**({DEFAULT: self.identity} if self.identity else {}), **self.gateways}
 
 
-# Sections that are there once. [[ca]], [[trust]] and [gateway.NAME] are there any number of times.
+# Sections that are there once; any number of times: [[ca]], [[caller]], [[trust]], [gateway.NAME].
 SECTIONS: Mapping[str, type[Any]] = {
     "token": TokenSettings,
     "identity": IdentitySettings,

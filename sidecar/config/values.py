@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pwd
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.core.certificate_verify import Side
+from sidecar.core.purpose import PURPOSE_NAMES, SigningPurpose
 from sidecar.core.schemes import KeyAlgorithm
 
 # sun_path has 108 bytes, the last one a zero.
 _LONGEST_SOCKET_PATH = 107
 _LAST_PORT = 65535
+# The highest is nobody: chown(2) takes it for "as it is".
+_LAST_USER = 2**32 - 2
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SIZES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -185,6 +190,33 @@ def names(value: Any) -> tuple[str, ...]:
     """A list of names; in the environment, separated by commas."""
     listed = _listed(value, 'a list of names is needed, as in ["istio"]')
     return tuple(identity_name(name) for name in listed)
+
+
+def user_id(value: Any) -> int:
+    """A number of a user or group; of a user also the name."""
+    if isinstance(value, str) and not value.isdecimal():
+        try:
+            return pwd.getpwnam(value).pw_uid
+        except KeyError:
+            raise ValueError(f"there is no user {value!r}") from None
+    return count(0, _LAST_USER)(value)
+
+
+def sha256s(value: Any) -> frozenset[str]:
+    """A list of digests in hexadecimal."""
+    listed = _listed(value, "a list of SHA-256 digests is needed")
+    if not all(isinstance(each, str) and _SHA256.fullmatch(each) for each in listed):
+        raise ValueError('a SHA-256 digest has 64 digits, as "sha256sum" prints them')
+    return frozenset(each.lower() for each in listed)
+
+
+def purposes(value: Any) -> frozenset[SigningPurpose]:
+    """A list of what may be signed."""
+    expected = f"a list of {', '.join(PURPOSE_NAMES)} is needed"
+    listed = _listed(value, expected)
+    if any(each not in PURPOSE_NAMES for each in listed):
+        raise ValueError(expected)
+    return frozenset(PURPOSE_NAMES[each] for each in listed)
 
 
 def paths(value: Any) -> frozenset[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,14 @@ class CallingProcess:
     pid: int | None = None
     # SHA-256 of its executable, in hexadecimal.
     executable: str | None = None
+    gid: int | None = None
+    # Its executable runs what other files say, so that its hash says nothing.
+    is_interpreter: bool = False
+    started: datetime | None = None
+    # The path of its cgroup, as in /proc/PID/cgroup; a pod's UID is part of it.
+    cgroup: str | None = None
+    # Of AppArmor or SELinux, as in /proc/PID/attr/current.
+    label: str | None = None
 
 
 UNKNOWN = CallingProcess()

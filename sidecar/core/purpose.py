@@ -24,6 +24,15 @@ class SigningPurpose(Enum):
         self.is_tls12 = version == "1.2"
 
 
+# As configurations and records spell them.
+PURPOSE_NAMES = {
+    "tls13-server": SigningPurpose.TLS13_SERVER_CERTIFICATE_VERIFY,
+    "tls13-client": SigningPurpose.TLS13_CLIENT_CERTIFICATE_VERIFY,
+    "tls12-server": SigningPurpose.TLS12_SERVER_KEY_EXCHANGE,
+    "tls12-client": SigningPurpose.TLS12_CLIENT_CERTIFICATE_VERIFY,
+}
+
+
 def purposes_of(sides: Collection[Side], *, tls12: bool) -> frozenset[SigningPurpose]:
     """What an identity's settings allow its keys."""
     return frozenset(

@@ -6,6 +6,7 @@ import grpc
 
 from sidecar.errors import (
     AuthorityError,
+    CallerRefused,
     CertificateRefused,
     CsrRefused,
     DiscoveryRefused,
@@ -24,6 +25,7 @@ _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
     (Retryable, grpc.StatusCode.UNAVAILABLE),
     # Not to be repaired by asking again, and not the caller's fault either.
     (LoginRefused, grpc.StatusCode.UNAVAILABLE),
+    (CallerRefused, grpc.StatusCode.PERMISSION_DENIED),
     (CsrRefused, grpc.StatusCode.INVALID_ARGUMENT),
     (DiscoveryRefused, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownIdentity, grpc.StatusCode.NOT_FOUND),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.authorities import CA_KINDS, CaSettings
+from sidecar.config.callers import CallerSettings
 from sidecar.config.identities import CertifiedSettings, GatewaySettings
 from sidecar.config.settings import SECTIONS, TrustSettings
 from sidecar.core.schemes import KeyAlgorithm
@@ -25,6 +26,7 @@ def settings_table() -> Iterator[str]:
             yield from _rows("gateway.NAME", _beyond(GatewaySettings, CertifiedSettings))
             yield from _authorities()
             yield from _rows("trust", fields(TrustSettings))
+            yield from _rows("caller", fields(CallerSettings))
 
 
 def _authorities() -> Iterator[str]:

@@ -26,6 +26,19 @@ pub struct IdentityUpdate {
     pub not_before: i64,
     #[prost(int64, tag = "8")]
     pub not_after: i64,
+    #[prost(bool, tag = "9")]
+    pub withdrawn: bool,
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub revoked_key_ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, optional, tag = "11")]
+    pub denied_peers: ::core::option::Option<DeniedPeers>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeniedPeers {
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub spiffe_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrustBundle {
@@ -103,6 +116,7 @@ pub mod refusal {
         Scheme = 2,
         Purpose = 3,
         Message = 4,
+        Lease = 5,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -116,6 +130,7 @@ pub mod refusal {
                 Self::Scheme => "REASON_SCHEME",
                 Self::Purpose => "REASON_PURPOSE",
                 Self::Message => "REASON_MESSAGE",
+                Self::Lease => "REASON_LEASE",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -126,6 +141,7 @@ pub mod refusal {
                 "REASON_SCHEME" => Some(Self::Scheme),
                 "REASON_PURPOSE" => Some(Self::Purpose),
                 "REASON_MESSAGE" => Some(Self::Message),
+                "REASON_LEASE" => Some(Self::Lease),
                 _ => None,
             }
         }

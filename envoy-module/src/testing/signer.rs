@@ -58,6 +58,7 @@ pub fn update(generation: u64, id: &str, ca: &Authority, certified: &Certified) 
         schemes: SCHEMES.map(|scheme| u16::from(scheme).into()).to_vec(),
         not_before: 0,
         not_after: i64::MAX,
+        ..IdentityUpdate::default()
     }
 }
 

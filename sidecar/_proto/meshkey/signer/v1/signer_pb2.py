@@ -24,37 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-sidecar/_proto/meshkey/signer/v1/signer.proto\x12\x11meshkey.signer.v1\"I\n\x0cWatchRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x18\n\x10\x61\x63ked_generation\x18\x02 \x01(\x04\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"\xd1\x01\n\x0eIdentityUpdate\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x19\n\x11\x63\x65rtificate_chain\x18\x04 \x03(\x0c\x12\x35\n\rtrust_bundles\x18\x05 \x03(\x0b\x32\x1e.meshkey.signer.v1.TrustBundle\x12\x0f\n\x07schemes\x18\x06 \x03(\r\x12\x12\n\nnot_before\x18\x07 \x01(\x03\x12\x11\n\tnot_after\x18\x08 \x01(\x03\"2\n\x0bTrustBundle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x03(\x0c\"\x7f\n\x0bSignRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x0e\n\x06scheme\x18\x03 \x01(\r\x12+\n\x07purpose\x18\x04 \x01(\x0e\x32\x1a.meshkey.signer.v1.Purpose\x12\x0f\n\x07message\x18\x05 \x01(\x0c\"@\n\x0cSignRequests\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.meshkey.signer.v1.SignRequest\"\x9b\x01\n\x0cSignResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x13\n\tsignature\x18\x02 \x01(\x0cH\x00\x12-\n\x07refusal\x18\x03 \x01(\x0b\x32\x1a.meshkey.signer.v1.RefusalH\x00\x12)\n\x05retry\x18\x04 \x01(\x0b\x32\x18.meshkey.signer.v1.RetryH\x00\x42\x08\n\x06result\"C\n\rSignResponses\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.meshkey.signer.v1.SignResponse\"\xc1\x01\n\x07Refusal\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.meshkey.signer.v1.Refusal.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"s\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12REASON_UNKNOWN_KEY\x10\x01\x12\x11\n\rREASON_SCHEME\x10\x02\x12\x12\n\x0eREASON_PURPOSE\x10\x03\x12\x12\n\x0eREASON_MESSAGE\x10\x04\"\x99\x01\n\x05Retry\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.meshkey.signer.v1.Retry.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"O\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18REASON_TOKEN_UNAVAILABLE\x10\x01\x12\x0f\n\x0bREASON_BUSY\x10\x02*\xd0\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12+\n\'PURPOSE_TLS13_SERVER_CERTIFICATE_VERIFY\x10\x01\x12+\n\'PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY\x10\x02\x12%\n!PURPOSE_TLS12_SERVER_KEY_EXCHANGE\x10\x03\x12+\n\'PURPOSE_TLS12_CLIENT_CERTIFICATE_VERIFY\x10\x04\x32\xff\x01\n\x06Signer\x12W\n\rWatchIdentity\x12\x1f.meshkey.signer.v1.WatchRequest\x1a!.meshkey.signer.v1.IdentityUpdate(\x01\x30\x01\x12S\n\nSignStream\x12\x1f.meshkey.signer.v1.SignRequests\x1a .meshkey.signer.v1.SignResponses(\x01\x30\x01\x12G\n\x04Sign\x12\x1e.meshkey.signer.v1.SignRequest\x1a\x1f.meshkey.signer.v1.SignResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-sidecar/_proto/meshkey/signer/v1/signer.proto\x12\x11meshkey.signer.v1\"I\n\x0cWatchRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x18\n\x10\x61\x63ked_generation\x18\x02 \x01(\x04\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"\xb3\x02\n\x0eIdentityUpdate\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x19\n\x11\x63\x65rtificate_chain\x18\x04 \x03(\x0c\x12\x35\n\rtrust_bundles\x18\x05 \x03(\x0b\x32\x1e.meshkey.signer.v1.TrustBundle\x12\x0f\n\x07schemes\x18\x06 \x03(\r\x12\x12\n\nnot_before\x18\x07 \x01(\x03\x12\x11\n\tnot_after\x18\x08 \x01(\x03\x12\x11\n\twithdrawn\x18\t \x01(\x08\x12\x17\n\x0frevoked_key_ids\x18\n \x03(\x0c\x12\x34\n\x0c\x64\x65nied_peers\x18\x0b \x01(\x0b\x32\x1e.meshkey.signer.v1.DeniedPeers\"3\n\x0b\x44\x65niedPeers\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nspiffe_ids\x18\x02 \x03(\t\"2\n\x0bTrustBundle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x03(\x0c\"\x7f\n\x0bSignRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x0e\n\x06scheme\x18\x03 \x01(\r\x12+\n\x07purpose\x18\x04 \x01(\x0e\x32\x1a.meshkey.signer.v1.Purpose\x12\x0f\n\x07message\x18\x05 \x01(\x0c\"@\n\x0cSignRequests\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.meshkey.signer.v1.SignRequest\"\x9b\x01\n\x0cSignResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x13\n\tsignature\x18\x02 \x01(\x0cH\x00\x12-\n\x07refusal\x18\x03 \x01(\x0b\x32\x1a.meshkey.signer.v1.RefusalH\x00\x12)\n\x05retry\x18\x04 \x01(\x0b\x32\x18.meshkey.signer.v1.RetryH\x00\x42\x08\n\x06result\"C\n\rSignResponses\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.meshkey.signer.v1.SignResponse\"\xd4\x01\n\x07Refusal\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.meshkey.signer.v1.Refusal.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x85\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12REASON_UNKNOWN_KEY\x10\x01\x12\x11\n\rREASON_SCHEME\x10\x02\x12\x12\n\x0eREASON_PURPOSE\x10\x03\x12\x12\n\x0eREASON_MESSAGE\x10\x04\x12\x10\n\x0cREASON_LEASE\x10\x05\"\x99\x01\n\x05Retry\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.meshkey.signer.v1.Retry.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"O\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18REASON_TOKEN_UNAVAILABLE\x10\x01\x12\x0f\n\x0bREASON_BUSY\x10\x02*\xd0\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12+\n\'PURPOSE_TLS13_SERVER_CERTIFICATE_VERIFY\x10\x01\x12+\n\'PURPOSE_TLS13_CLIENT_CERTIFICATE_VERIFY\x10\x02\x12%\n!PURPOSE_TLS12_SERVER_KEY_EXCHANGE\x10\x03\x12+\n\'PURPOSE_TLS12_CLIENT_CERTIFICATE_VERIFY\x10\x04\x32\xff\x01\n\x06Signer\x12W\n\rWatchIdentity\x12\x1f.meshkey.signer.v1.WatchRequest\x1a!.meshkey.signer.v1.IdentityUpdate(\x01\x30\x01\x12S\n\nSignStream\x12\x1f.meshkey.signer.v1.SignRequests\x1a .meshkey.signer.v1.SignResponses(\x01\x30\x01\x12G\n\x04Sign\x12\x1e.meshkey.signer.v1.SignRequest\x1a\x1f.meshkey.signer.v1.SignResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar._proto.meshkey.signer.v1.signer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=1182
-  _globals['_PURPOSE']._serialized_end=1390
+  _globals['_PURPOSE']._serialized_start=1352
+  _globals['_PURPOSE']._serialized_end=1560
   _globals['_WATCHREQUEST']._serialized_start=68
   _globals['_WATCHREQUEST']._serialized_end=141
   _globals['_IDENTITYUPDATE']._serialized_start=144
-  _globals['_IDENTITYUPDATE']._serialized_end=353
-  _globals['_TRUSTBUNDLE']._serialized_start=355
-  _globals['_TRUSTBUNDLE']._serialized_end=405
-  _globals['_SIGNREQUEST']._serialized_start=407
-  _globals['_SIGNREQUEST']._serialized_end=534
-  _globals['_SIGNREQUESTS']._serialized_start=536
-  _globals['_SIGNREQUESTS']._serialized_end=600
-  _globals['_SIGNRESPONSE']._serialized_start=603
-  _globals['_SIGNRESPONSE']._serialized_end=758
-  _globals['_SIGNRESPONSES']._serialized_start=760
-  _globals['_SIGNRESPONSES']._serialized_end=827
-  _globals['_REFUSAL']._serialized_start=830
-  _globals['_REFUSAL']._serialized_end=1023
-  _globals['_REFUSAL_REASON']._serialized_start=908
-  _globals['_REFUSAL_REASON']._serialized_end=1023
-  _globals['_RETRY']._serialized_start=1026
-  _globals['_RETRY']._serialized_end=1179
-  _globals['_RETRY_REASON']._serialized_start=1100
-  _globals['_RETRY_REASON']._serialized_end=1179
-  _globals['_SIGNER']._serialized_start=1393
-  _globals['_SIGNER']._serialized_end=1648
+  _globals['_IDENTITYUPDATE']._serialized_end=451
+  _globals['_DENIEDPEERS']._serialized_start=453
+  _globals['_DENIEDPEERS']._serialized_end=504
+  _globals['_TRUSTBUNDLE']._serialized_start=506
+  _globals['_TRUSTBUNDLE']._serialized_end=556
+  _globals['_SIGNREQUEST']._serialized_start=558
+  _globals['_SIGNREQUEST']._serialized_end=685
+  _globals['_SIGNREQUESTS']._serialized_start=687
+  _globals['_SIGNREQUESTS']._serialized_end=751
+  _globals['_SIGNRESPONSE']._serialized_start=754
+  _globals['_SIGNRESPONSE']._serialized_end=909
+  _globals['_SIGNRESPONSES']._serialized_start=911
+  _globals['_SIGNRESPONSES']._serialized_end=978
+  _globals['_REFUSAL']._serialized_start=981
+  _globals['_REFUSAL']._serialized_end=1193
+  _globals['_REFUSAL_REASON']._serialized_start=1060
+  _globals['_REFUSAL_REASON']._serialized_end=1193
+  _globals['_RETRY']._serialized_start=1196
+  _globals['_RETRY']._serialized_end=1349
+  _globals['_RETRY_REASON']._serialized_start=1270
+  _globals['_RETRY_REASON']._serialized_end=1349
+  _globals['_SIGNER']._serialized_start=1563
+  _globals['_SIGNER']._serialized_end=1818
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ class WatchRequest(_message.Message):
     def __init__(self, identity: _Optional[str] = ..., acked_generation: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class IdentityUpdate(_message.Message):
-    __slots__ = ("generation", "key_id", "spiffe_id", "certificate_chain", "trust_bundles", "schemes", "not_before", "not_after")
+    __slots__ = ("generation", "key_id", "spiffe_id", "certificate_chain", "trust_bundles", "schemes", "not_before", "not_after", "withdrawn", "revoked_key_ids", "denied_peers")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,9 @@ class IdentityUpdate(_message.Message):
     SCHEMES_FIELD_NUMBER: _ClassVar[int]
     NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
     NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
+    DENIED_PEERS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     key_id: bytes
     spiffe_id: str
@@ -48,7 +51,18 @@ class IdentityUpdate(_message.Message):
     schemes: _containers.RepeatedScalarFieldContainer[int]
     not_before: int
     not_after: int
-    def __init__(self, generation: _Optional[int] = ..., key_id: _Optional[bytes] = ..., spiffe_id: _Optional[str] = ..., certificate_chain: _Optional[_Iterable[bytes]] = ..., trust_bundles: _Optional[_Iterable[_Union[TrustBundle, _Mapping]]] = ..., schemes: _Optional[_Iterable[int]] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ...) -> None: ...
+    withdrawn: bool
+    revoked_key_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    denied_peers: DeniedPeers
+    def __init__(self, generation: _Optional[int] = ..., key_id: _Optional[bytes] = ..., spiffe_id: _Optional[str] = ..., certificate_chain: _Optional[_Iterable[bytes]] = ..., trust_bundles: _Optional[_Iterable[_Union[TrustBundle, _Mapping]]] = ..., schemes: _Optional[_Iterable[int]] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., withdrawn: _Optional[bool] = ..., revoked_key_ids: _Optional[_Iterable[bytes]] = ..., denied_peers: _Optional[_Union[DeniedPeers, _Mapping]] = ...) -> None: ...
+
+class DeniedPeers(_message.Message):
+    __slots__ = ("sequence", "spiffe_ids")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SPIFFE_IDS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    spiffe_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sequence: _Optional[int] = ..., spiffe_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TrustBundle(_message.Message):
     __slots__ = ("trust_domain", "roots")
@@ -105,11 +119,13 @@ class Refusal(_message.Message):
         REASON_SCHEME: _ClassVar[Refusal.Reason]
         REASON_PURPOSE: _ClassVar[Refusal.Reason]
         REASON_MESSAGE: _ClassVar[Refusal.Reason]
+        REASON_LEASE: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     REASON_UNKNOWN_KEY: Refusal.Reason
     REASON_SCHEME: Refusal.Reason
     REASON_PURPOSE: Refusal.Reason
     REASON_MESSAGE: Refusal.Reason
+    REASON_LEASE: Refusal.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     reason: Refusal.Reason
