@@ -64,6 +64,14 @@ class Parts:
             self.stack, Front(path, mode, door), server, forwarded, self.audit, _GRACE_S
         )
 
+    async def serve_handlers_behind_proxy(
+        self, path: Path, forwarded: Forwarded, door: Door, *handlers: grpc.GenericRpcHandler
+    ) -> None:
+        """Like `serve_handlers`, for clients that cannot bind a name."""
+        server = unix_server()
+        server.add_generic_rpc_handlers(handlers)
+        await self.start_behind_proxy(server, path, 0o660, forwarded, door)
+
     async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
         """The same for callers, who share the socket's group."""
         server = unix_server()

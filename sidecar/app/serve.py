@@ -18,6 +18,14 @@ from sidecar.errors import ConfigurationError
 log = structlog.get_logger(__name__)
 
 
+_NO_CALLERS = """nobody may use the sockets: say who may, as in
+[[caller]]
+name = "envoy"
+uid = 101                                       # the user that Envoy runs as
+identities = ["{identity}"]
+purposes = ["tls13-server", "tls13-client"]"""
+
+
 async def serve(settings: Settings) -> None:
     """Runs what the settings name until SIGTERM or SIGINT.
 
@@ -55,6 +63,8 @@ def _check_role(settings: Settings) -> None:
     if settings.identities and not (settings.authorities and settings.signer):
         section = "identity" if settings.identity else f"gateway.{next(iter(settings.gateways))}"
         raise ConfigurationError(f"[{section}] needs the sections [ca] and [signer]")
+    if settings.identities and not settings.callers:
+        raise ConfigurationError(_NO_CALLERS.format(identity=next(iter(settings.identities))))
 
 
 async def _first_of(*waits: object) -> None:

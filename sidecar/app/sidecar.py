@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import structlog
 
 from sidecar.admin.observed import Observed
 from sidecar.app.authorities import authorities_of
+from sidecar.app.callers import KnownCallers, start_callers
 from sidecar.app.identities import Assembly
 from sidecar.app.parts import Parts
 from sidecar.identity.identity import Identity
@@ -30,8 +32,9 @@ _DESTRUCTION_S = 3.0
 async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
     """Serves until the parts are taken down; the tasks end only when something is wrong."""
     settings = parts.settings
+    known, running = await start_callers(parts)
     authorities = await authorities_of(settings.authorities, parts.stack)
-    running, identities = [], []
+    identities = []
     for name, identity_settings in settings.identities.items():
         assembly = Assembly(name, identity_settings, parts, authorities)
         identity = await assembly.identity()
@@ -42,21 +45,22 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
         identities.append(identity)
     registry = IdentityRegistry(identities)
     seen = Observed(parts.token, parts.executor, registry, authorities, audit=parts.audit_counts)
-    await _serve_signatures(parts, identities, seen.signing)
+    await _serve_signatures(parts, identities, seen.signing, known)
     if settings.sds:
         service = SdsService(
             registry,
             seen.sds,
             settings.sds.file_roots,
             RootValidator(settings.sds.root_validator),
+            known.callers,
         )
-        await parts.serve_handlers(settings.sds.socket, service.handler())
+        await _serve_behind_proxy(parts, known, settings.sds.socket, service.handler())
     await parts.start_admin(seen)
     return running
 
 
 async def _serve_signatures(
-    parts: Parts, identities: Sequence[Identity], counts: SigningCounts
+    parts: Parts, identities: Sequence[Identity], counts: SigningCounts, known: KnownCallers
 ) -> None:
     """Each socket knows the identities that are served on it, and no others."""
     settings = parts.settings
@@ -76,7 +80,16 @@ async def _serve_signatures(
             counts,
             audit=parts.audit,
         )
-        await parts.serve_handlers(path, SignerService(registry, signatures).handler())
+        service = SignerService(registry, signatures, known.callers)
+        await parts.serve_handlers(path, service.handler())
+        if settings.signer.proxy and path == settings.signer.socket:
+            await _serve_behind_proxy(parts, known, settings.signer.proxy, service.handler())
+
+
+async def _serve_behind_proxy(
+    parts: Parts, known: KnownCallers, path: Path, handler: grpc.GenericRpcHandler
+) -> None:
+    await parts.serve_handlers_behind_proxy(path, known.forwarded, known.door, handler)
 
 
 async def _sweep(identity: Identity, orphans: Orphans) -> None:

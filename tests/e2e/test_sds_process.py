@@ -17,6 +17,7 @@ from tests.e2e.forge import Forge
 from tests.e2e.lab import Lab, bootstrap
 from tests.e2e.load import Load
 from tests.e2e.peers import call, client_context
+from tests.fixtures.rules import this_user
 
 
 class Serving(Served):
@@ -32,6 +33,7 @@ class Serving(Served):
                 "identity": {"spiffe_id": SERVER, "trust_bundle": self.roots},
                 "ca": {"socket": lab.mesh.ca.socket},
                 "signer": {"socket": directory / "signer.sock"},
+                "caller": this_user(),
                 "sds": {"socket": self.sds_socket, "root_validator": "spiffe"},
             },
             directory,

@@ -28,6 +28,7 @@ from sidecar.signer.requests import MAX_MESSAGE_BYTES
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
+from tests.fakes.callers import Everyone
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import SPIFFE_ID, World
 from tests.fixtures.requests import PURPOSES, handshake, sign_request, verify
@@ -41,6 +42,7 @@ BACKLOG = 16
 class _Signer:
     world: World
     identity: Identity
+    callers: Everyone
     channel: grpc.aio.Channel
 
     @property
@@ -68,15 +70,16 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     await identity.renew()
     registry = IdentityRegistry([identity])
     signatures = Signatures(registry, world.token, world.executor)
+    callers = Everyone("default")
     server = unix_server()
-    server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
+    server.add_generic_rpc_handlers((SignerService(registry, signatures, callers).handler(),))
     seen = Observed(world.token, world.executor, registry, signing=signatures.counts)
     admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry), server)
     bind(server, short_dir / "signer", 0o660)
     await server.start()
     async with unix_channel(short_dir / "signer") as channel:
-        yield _Signer(world, identity, channel)
+        yield _Signer(world, identity, callers, channel)
     await server.stop(None)
     await identity.close()
     world.executor.close()
