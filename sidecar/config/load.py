@@ -20,6 +20,7 @@ from sidecar.config.settings import (
     IssuerSettings,
     LogSettings,
     MetricsSettings,
+    ProcessSettings,
     SdsSettings,
     Settings,
     SignerSettings,
@@ -75,6 +76,7 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             admin=_optional(AdminSettings, "admin", raw),
             metrics=_optional(MetricsSettings, "metrics", raw),
             audit=_optional(AuditSettings, "audit", raw),
+            process=_section(ProcessSettings, "process", raw["process"] or {}),
             log=_section(LogSettings, "log", raw["log"] or {}),
         )
     )
