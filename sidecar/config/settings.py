@@ -149,6 +149,16 @@ class SignerSettings:
     """[signer]: the external signing API."""
 
     socket: Path = setting(socket_path, "Unix socket that it is served on, mode 0660")
+    caller_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that one process may ask for before it is told busy",
+        default=20_000,
+    )
+    key_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that may be asked for with one key, by all together",
+        default=20_000,
+    )
 
 
 @dataclass(frozen=True)

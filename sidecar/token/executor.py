@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from sidecar.core.process import UNKNOWN, CallingProcess
+from sidecar.core.token_bucket import TokenBucket
 from sidecar.errors import LoginRefused, SignerBusy, TokenError, TokenUnavailable
 from sidecar.token.lanes import FairQueue, Lane, LaneState, Purpose
 
@@ -36,14 +37,16 @@ _CLOSE_S = 2.0
 class Caller:
     """Whoever waits for results. Once `gone`, what still waits for him is not begun.
 
-    Callers with the same `flow` take one turn together; by default a caller is one by itself.
+    Callers with one `bucket` are one: they share its rate, and take one turn together.
     """
 
     gone = False
 
-    def __init__(self, process: CallingProcess = UNKNOWN, flow: object = None) -> None:
+    def __init__(
+        self, process: CallingProcess = UNKNOWN, bucket: TokenBucket | None = None
+    ) -> None:
         self.process = process
-        self.flow = self if flow is None else flow
+        self.bucket = bucket or TokenBucket()
 
 
 _NOBODY = Caller()
@@ -136,7 +139,7 @@ class TokenExecutor:
             raise TokenUnavailable("the token's module does not return from a call; see the log")
         job = _Job(work, done, caller, time.monotonic() + limit, limit, lane)
         with self._lock:
-            displaced = self._waiting.put(lane, job, caller.flow)
+            displaced = self._waiting.put(lane, job, caller.bucket)
             if self._idle:
                 self._work_came.notify()
         self._pending += 1

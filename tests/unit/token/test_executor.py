@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.token_bucket import TokenBucket
 from sidecar.errors import NoSuchKey, PinLocked, SignerBusy, TokenError, TokenUnavailable
 from sidecar.token import executor as module
 from sidecar.token.executor import UPKEEP, Caller, TokenExecutor
@@ -193,11 +194,12 @@ async def test_a_caller_waits_for_one_piece_of_work_of_a_flooder_on_the_same_lan
     release = threading.Event()
     _submit(executor, lambda: release.wait(BOUND_S), lambda _: None)
     # The flooder's two connections are one process, and so one flow.
-    floods = [Caller(flow="flooder"), Caller(flow="flooder")]
+    bucket = TokenBucket()
+    floods, honest = [Caller(bucket=bucket), Caller(bucket=bucket)], Caller()
     for number in range(512):
         _submit(executor, list, lambda _: order.append("flood"), caller=floods[number % 2])
     for _ in range(3):
-        _submit(executor, list, lambda _: order.append("honest"), caller=Caller(flow="honest"))
+        _submit(executor, list, lambda _: order.append("honest"), caller=honest)
     release.set()
     await soon(lambda: len(order) == 515)
     assert order[:6].count("honest") == 3
