@@ -113,6 +113,7 @@ class Signatures:
                 ),
                 limit=self._limit if limit is None else min(limit, self._limit),
                 caller=caller,
+                key_id=approved.key_id,
             )
         except SigningRefused as error:
             self._refuse(request, error, caller, answers, answer)
