@@ -131,9 +131,13 @@ class Numbers(Collector):
         yield answers
         yield _counter(
             "meshkey_signature_retries",
-            "Why callers were told to retry: a full queue, or no answer from the token.",
+            "Why callers were told to retry: a full queue, their rate, or no answer of the token.",
             "reason",
-            {"busy": counts.busy, "unavailable": counts.told_to_retry - counts.busy},
+            {
+                "busy": counts.busy,
+                "rate": counts.over_rate,
+                "unavailable": counts.told_to_retry - counts.busy - counts.over_rate,
+            },
         )
         times = HistogramMetricFamily(
             "meshkey_signature_seconds",

@@ -17,6 +17,7 @@ from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.sds.names import RootValidator
 from sidecar.sds.service import SdsService
+from sidecar.signer.quota import Quota
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
@@ -61,6 +62,8 @@ async def _serve_signatures(
     """Each socket knows the identities that are served on it, and no others."""
     settings = parts.settings
     assert settings.signer
+    # Of all sockets together: a process is the same on each.
+    quota = Quota(settings.signer.caller_rate, settings.signer.key_rate)
     sockets: dict[Path, list[Identity]] = {}
     for identity in identities:
         gateway = settings.gateways.get(identity.name)
@@ -75,6 +78,7 @@ async def _serve_signatures(
             settings.token.patience,
             counts,
             audit=parts.audit,
+            quota=quota,
         )
         await parts.serve_handlers(path, SignerService(registry, signatures).handler())
 

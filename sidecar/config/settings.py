@@ -162,6 +162,16 @@ class SignerSettings:
         "for evaluation: whether callers may run as the sidecar's own user, or as root",
         default=False,
     )
+    caller_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that one process may ask for before it is told busy",
+        default=20_000,
+    )
+    key_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that may be asked for with one key, by all together",
+        default=20_000,
+    )
 
 
 @dataclass(frozen=True)
