@@ -17,6 +17,7 @@ from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
 from sidecar.config.settings import Settings
+from sidecar.deny.base import NO_DENIALS, Denials
 from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import AuditCounts
 from sidecar.token.executor import TokenExecutor
@@ -40,6 +41,8 @@ class Parts:
         # Replaced before anything happens, where an audit log is configured.
         self.audit_counts = AuditCounts()
         self.audit: AuditLog | NoAudit = NoAudit()
+        # Replaced before there are identities, where a deny list is configured.
+        self.denials: Denials = NO_DENIALS
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 

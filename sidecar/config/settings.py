@@ -11,6 +11,7 @@ from typing import Any
 
 from sidecar.config.authorities import CaSettings
 from sidecar.config.callers import CallerSettings
+from sidecar.config.deny_list import DenyListSettings
 from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
@@ -260,6 +261,7 @@ class Settings:
     admin: AdminSettings | None
     metrics: MetricsSettings | None
     audit: AuditSettings | None
+    deny_list: DenyListSettings | None
     log: LogSettings
 
     @property
@@ -278,5 +280,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "admin": AdminSettings,
     "metrics": MetricsSettings,
     "audit": AuditSettings,
+    "deny_list": DenyListSettings,
     "log": LogSettings,
 }
