@@ -97,6 +97,8 @@ def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
             ),
         ]
     )
+    if status.HasField("deny_list"):
+        _show_facts(_deny_facts(status.deny_list))
     for identity in status.identities:
         click.echo()
         _show_facts(_facts(identity))
@@ -116,8 +118,30 @@ def _status(status: pb.StatusResponse) -> dict[str, Any]:
             "acknowledged": status.sds.acknowledged,
             "refused": status.sds.refused,
         },
+        "deny_list": _deny_list(status.deny_list) if status.HasField("deny_list") else None,
         "identities": [_identity(identity) for identity in status.identities],
     }
+
+
+def _deny_list(status: pb.DenyListStatus) -> dict[str, Any]:
+    return {
+        "sequence": status.sequence,
+        "issued_at": _time(status.issued_at),
+        "next_update": _time(status.next_update),
+        "entries": status.entries,
+        "overdue": status.overdue,
+        "error": status.error,
+        "refused": status.refused,
+    }
+
+
+def _deny_facts(status: pb.DenyListStatus) -> list[tuple[str, str]]:
+    lines = [line for line in (status.overdue, status.error) if line]
+    if status.sequence:
+        what = f"{status.entries} {_plural('SPIFFE ID', status.entries)}"
+        until = f"next update by {_time(status.next_update)}"
+        lines.insert(0, f"sequence {status.sequence}, {what}, {until}")
+    return _listed("deny list", lines)
 
 
 def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
