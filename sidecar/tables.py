@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
+from sidecar.core.deny_list import DenyList
 from sidecar.core.printable import printable
 from sidecar.core.public_key import algorithm_of
 from sidecar.token.base import TokenKey
@@ -69,6 +70,31 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
         for finding in findings
     ]
     _show(rows, ["check", "verdict", "detail"], as_json=as_json)
+
+
+def show_deny_list(shown: DenyList, now: datetime, *, as_json: bool) -> None:
+    """Prints what a deny list says, and whether it is stale at `now`."""
+    denied, stale = [str(each) for each in shown.spiffe_ids], shown.is_stale(now)
+    if as_json:
+        told = {
+            "sequence": shown.sequence,
+            "issued_at": shown.issued_at.isoformat(),
+            "next_update": shown.next_update.isoformat(),
+            "stale": stale,
+            "sha256": shown.digest,
+            "spiffe_ids": denied,
+        }
+        click.echo(json.dumps(told, indent=2))
+        return
+    _show_facts(
+        [
+            ("sequence", str(shown.sequence)),
+            ("issued", f"at {shown.issued_at.isoformat()}"),
+            ("next update", f"by {shown.next_update.isoformat()}" + (": stale" if stale else "")),
+            ("SHA-256", shown.digest),
+            *_listed("denied", denied or ["nobody"]),
+        ]
+    )
 
 
 def _plain(value: object) -> str:
