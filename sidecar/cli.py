@@ -18,6 +18,7 @@ from sidecar.command_options import (
     settings_of,
     status_socket_of,
 )
+from sidecar.deny_commands import deny_list
 from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
 from sidecar.key_commands import keys
@@ -50,6 +51,7 @@ def serve(config: Path, production: bool) -> None:
 
 commands.add_command(keys)
 commands.add_command(audit)
+commands.add_command(deny_list)
 
 
 @commands.group("token")

@@ -81,6 +81,7 @@ class Assembly:
                 store,
                 Keyring(destroys, store, wall),
                 parts.audit,
+                parts.denials,
             ),
             memory=self._memory(wish, keys),
             clock=moment,

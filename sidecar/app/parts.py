@@ -20,6 +20,7 @@ from sidecar.audit.log import AuditLog
 from sidecar.callers.accept_proxy import Door
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
+from sidecar.deny.base import NO_DENIALS, Denials
 from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import AuditCounts
 from sidecar.token.executor import TokenExecutor
@@ -43,6 +44,8 @@ class Parts:
         # Replaced before anything happens, where an audit log is configured.
         self.audit_counts = AuditCounts()
         self.audit: AuditLog | NoAudit = NoAudit()
+        # Replaced before there are identities, where a deny list is configured.
+        self.denials: Denials = NO_DENIALS
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 

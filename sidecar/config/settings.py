@@ -11,6 +11,7 @@ from typing import Any
 
 from sidecar.config.authorities import CaSettings
 from sidecar.config.callers import BearerSettings, CallerSettings
+from sidecar.config.deny_list import DenyListSettings
 from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
@@ -296,6 +297,7 @@ class Settings:
     metrics: MetricsSettings | None
     audit: AuditSettings | None
     process: ProcessSettings
+    deny_list: DenyListSettings | None
     log: LogSettings
 
     @property
@@ -316,5 +318,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "metrics": MetricsSettings,
     "audit": AuditSettings,
     "process": ProcessSettings,
+    "deny_list": DenyListSettings,
     "log": LogSettings,
 }

@@ -14,6 +14,7 @@ from sidecar.core.certificate_verify import Side
 from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import (
     AuditUnavailable,
+    DenyListUnavailable,
     KeyChanged,
     LoginRefused,
     NoSuchKey,
@@ -189,7 +190,7 @@ class Signatures:
             else:
                 self.counts.busy += 1
             return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
-        if isinstance(error, AuditUnavailable):
+        if isinstance(error, AuditUnavailable | DenyListUnavailable):
             # The log of events says it, once.
             return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail=str(error))
         unavailable = pb.Retry.REASON_TOKEN_UNAVAILABLE

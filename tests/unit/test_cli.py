@@ -183,6 +183,15 @@ def _answer_status(monkeypatch: pytest.MonkeyPatch) -> None:
         refused=2,
         told_to_retry=1,
         sds=pb.SdsStatus(streams=3, acknowledged=7, refused=4),
+        deny_list=pb.DenyListStatus(
+            sequence=7,
+            issued_at=1893452400,
+            next_update=1893499200,
+            entries=1,
+            overdue="it is stale",
+            error="no such file",
+            refused=2,
+        ),
         identities=[
             pb.IdentityStatus(
                 name="default",
@@ -226,6 +235,15 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
         "refused": 2,
         "told_to_retry": 1,
         "sds": {"streams": 3, "acknowledged": 7, "refused": 4},
+        "deny_list": {
+            "sequence": 7,
+            "issued_at": "2029-12-31T23:00:00+00:00",
+            "next_update": "2030-01-01T12:00:00+00:00",
+            "entries": 1,
+            "overdue": "it is stale",
+            "error": "no such file",
+            "refused": 2,
+        },
     }
     assert first == {
         "name": "default",
@@ -266,6 +284,9 @@ def test_a_status_fits_the_screen_of_a_person(
         "token        mesh, software, 9 signatures",
         "answers      5 signed, 2 refused, 1 told to retry",
         "SDS          3 streams, 7 acknowledged, 4 refused",
+        "deny list    sequence 7, 1 SPIFFE ID, next update by 2030-01-01T12:00:00+00:00",
+        "             it is stale",
+        "             no such file",
         "",
         "identity     default: late",
         "SPIFFE ID    spiffe://test.mesh/web",
