@@ -16,8 +16,10 @@ from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
 from sidecar.identity.enrolment import Enrolled
 from sidecar.identity.keyring import Keyring
+from sidecar.identity.revocations import Revocations
 from sidecar.identity.snapshot import KeyGrant, Snapshot
 from sidecar.identity.store import SnapshotStore
+from sidecar.token.base import KeyId
 
 log = structlog.get_logger(__name__)
 
@@ -36,10 +38,12 @@ class Publisher:
         purposes: frozenset[SigningPurpose],
         store: SnapshotStore,
         keyring: Keyring,
+        revocations: Revocations,
         journal: Journal = NOWHERE,
     ) -> None:
         self.store = store
         self.keyring = keyring
+        self.revocations = revocations
         self.purposes = purposes
         # The generation that brought the newest roots.
         self.roots_generation = 0
@@ -60,6 +64,7 @@ class Publisher:
             chain=enrolled.chain,
             bundles=tuple(bundles),
             authority=enrolled.authority,
+            revoked=self.revocations.announced(),
         )
         self.keyring.admit(
             KeyGrant(
@@ -85,7 +90,7 @@ class Publisher:
         leaf = sha256(snapshot.chain.certificates[0]).hexdigest()
         self._journal.record("certificate published", **facts, certificate_sha256=leaf)
         self._record_roots(snapshot.generation, snapshot.bundles)
-        if previous and previous.key_id != snapshot.key_id:
+        if previous and self._is_to_retire(previous.key_id, snapshot):
             self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
         return snapshot.generation
 
@@ -100,7 +105,12 @@ class Publisher:
             return
         self.roots_generation = self.store.generation + 1
         self.store.publish(
-            replace(current, generation=self.roots_generation, bundles=tuple(bundles))
+            replace(
+                current,
+                generation=self.roots_generation,
+                bundles=tuple(bundles),
+                revoked=self.revocations.announced(),
+            )
         )
         log.info(
             "roots published",
@@ -109,6 +119,13 @@ class Publisher:
             roots={bundle.trust_domain: len(bundle.roots) for bundle in bundles},
         )
         self._record_roots(self.roots_generation, bundles)
+
+    def publish_revocations(self) -> None:
+        """The keys that are revoked now, beside the certificate in use, whosever it is."""
+        if current := self.store.current:
+            revoked = self.revocations.announced()
+            generation = self.store.generation + 1
+            self.store.publish(replace(current, generation=generation, revoked=revoked))
 
     def _record_roots(self, generation: int, bundles: Sequence[TrustBundle]) -> None:
         roots: dict[str, list[Fact]] = {
@@ -119,6 +136,10 @@ class Publisher:
             self._journal.record(
                 "roots published", identity=self._name, generation=generation, roots_sha256=roots
             )
+
+    def _is_to_retire(self, key_id: KeyId, snapshot: Snapshot) -> bool:
+        # One that was revoked has ended already.
+        return key_id != snapshot.key_id and self.keyring.holds(key_id)
 
     def _leaves(self, snapshot: Snapshot) -> tuple[bytes, ...]:
         before = self.keyring.grant(snapshot.key_id)

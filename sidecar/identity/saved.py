@@ -78,6 +78,15 @@ class SavedCertificates:
         whole_file.replace(self._path(name), _encoded(saved), 0o600)
         whole_file.sync(self._directory)
 
+    def remove(self, name: str) -> None:
+        """Nothing is saved for the identity any more, durably.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        self._path(name).unlink(missing_ok=True)
+        whole_file.sync(self._directory)
+
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be a file's name")

@@ -27,6 +27,15 @@ class Snapshot:
     bundles: tuple[TrustBundle, ...]
     # The name of the CA that certified it.
     authority: str
+    # Its keys that were revoked and whose certificates have not expired.
+    revoked: tuple[KeyId, ...] = ()
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Instead of a snapshot: the identity is served no more."""
+
+    generation: int
 
 
 @dataclass(frozen=True)
