@@ -19,7 +19,7 @@ from sidecar.identity.keyring import Keyring
 from sidecar.identity.revocations import Revocations
 from sidecar.identity.snapshot import KeyGrant, Snapshot
 from sidecar.identity.store import SnapshotStore
-from sidecar.token.base import KeyId
+from sidecar.token.base import KeyId, Origin
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +47,8 @@ class Publisher:
         self.purposes = purposes
         # The generation that brought the newest roots.
         self.roots_generation = 0
+        # Where each of its keys is from, and the generation that brought its newest certificate.
+        self.published: dict[KeyId, tuple[Origin, int]] = {}
         self._journal = journal
         self._name = name
         self._spiffe_id = spiffe_id
@@ -75,6 +77,7 @@ class Publisher:
                 leaves=self._leaves(snapshot),
             )
         )
+        self._note(snapshot)
         self.store.publish(snapshot)
         facts: dict[str, Fact] = {
             "identity": self._name,
@@ -136,6 +139,11 @@ class Publisher:
             self._journal.record(
                 "roots published", identity=self._name, generation=generation, roots_sha256=roots
             )
+
+    def _note(self, snapshot: Snapshot) -> None:
+        known = (*(grant.key_id for grant in self.keyring.grants), *self.revocations.own())
+        kept = {key_id: self.published[key_id] for key_id in known if key_id in self.published}
+        self.published = {**kept, snapshot.key_id: (snapshot.key_origin, snapshot.generation)}
 
     def _is_to_retire(self, key_id: KeyId, snapshot: Snapshot) -> bool:
         # One that was revoked has ended already.

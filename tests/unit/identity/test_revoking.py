@@ -95,7 +95,7 @@ async def test_without_another_key_nothing_signs_and_that_is_said(world: World) 
     await identity.revoke(old.key_id)
     with pytest.raises(AuthorityUnavailable):
         await identity.renew()
-    assert identity.keyring.grants == ()
+    assert not identity.keyring.grants
     assert identity.health is Health.WAITING
     assert (await published(identity)).key_id != old.key_id
     (grant,) = identity.keyring.grants
