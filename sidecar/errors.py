@@ -151,6 +151,10 @@ class NotDeprovisioned(MeshkeyError):
     """There is nothing to reinstate."""
 
 
+class ReloadRefused(MeshkeyError):
+    """The configuration as it is now cannot apply to the running process. Nothing changed."""
+
+
 class StateUnwritable(Retryable):
     """What is to last cannot be written to the disk."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
 from sidecar.app.clock import wall
+from sidecar.app.reload import Reload
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
@@ -30,7 +32,9 @@ _GRACE_S = 1.0
 class Parts:
     """Opens the token and starts servers; the stack takes them down in reverse order."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: Settings, read: Callable[[], Settings], stack: AsyncExitStack
+    ) -> None:
         self.settings = settings
         self.stack = stack
         self.token = open_token(settings.token)
@@ -40,6 +44,7 @@ class Parts:
         # Replaced before anything happens, where an audit log is configured.
         self.audit_counts = AuditCounts()
         self.audit: AuditLog | NoAudit = NoAudit()
+        self.reload = Reload(settings, read, lambda: self.audit)
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 
@@ -63,7 +68,7 @@ class Parts:
             return
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
         await self.start(server, admin.socket, 0o600)
         if admin.read_only:
             server = unix_server()

@@ -16,6 +16,7 @@ from sidecar.errors import (
     LoginRefused,
     MeshkeyError,
     NotDeprovisioned,
+    ReloadRefused,
     Retryable,
     TokenError,
     TokenFull,
@@ -44,6 +45,7 @@ _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
     (IdentityDeprovisioned, grpc.StatusCode.FAILED_PRECONDITION),
     (NotDeprovisioned, grpc.StatusCode.FAILED_PRECONDITION),
     (KeyRevoked, grpc.StatusCode.FAILED_PRECONDITION),
+    (ReloadRefused, grpc.StatusCode.FAILED_PRECONDITION),
 )
 
 

@@ -173,10 +173,8 @@ class ReinstateRequest(_message.Message):
     def __init__(self, identity: _Optional[str] = ...) -> None: ...
 
 class ReinstateResponse(_message.Message):
-    __slots__ = ("given_key_id",)
-    GIVEN_KEY_ID_FIELD_NUMBER: _ClassVar[int]
-    given_key_id: bytes
-    def __init__(self, given_key_id: _Optional[bytes] = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class EndResponse(_message.Message):
     __slots__ = ("identity", "destroyed", "spared", "certificates", "tombstone", "problems")
