@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sidecar import __version__
+from sidecar.admin_commands import deprovision, live, reinstate, reload, revoke
 from sidecar.audit_commands import audit
 from sidecar.command_options import (
     admin_socket_of,
@@ -43,13 +44,18 @@ def serve(config: Path, production: bool) -> None:
     import asyncio
 
     from sidecar.app.serve import serve as run
+    from sidecar.config.load import load
 
-    settings = settings_of(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
+    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
+    settings = settings_of(config, overrides)
     os.umask(0o077)
-    asyncio.run(run(settings))
+    asyncio.run(run(settings, lambda: load(config, {**os.environ, **overrides})))
 
 
 commands.add_command(keys)
+keys.add_command(live)
+for command in (deprovision, revoke, reinstate, reload):
+    commands.add_command(command)
 commands.add_command(audit)
 commands.add_command(deny_list)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
 from sidecar.app.behind_proxy import Front, serve_behind_proxy
 from sidecar.app.clock import wall
+from sidecar.app.reload import Reload
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
@@ -34,7 +36,9 @@ _GRACE_S = 1.0
 class Parts:
     """Opens the token and starts servers; the stack takes them down in reverse order."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: Settings, read: Callable[[], Settings], stack: AsyncExitStack
+    ) -> None:
         self.settings = settings
         self.stack = stack
         self.token = open_token(settings.token)
@@ -46,6 +50,7 @@ class Parts:
         self.audit: AuditLog | NoAudit = NoAudit()
         # Replaced before there are identities, where a deny list is configured.
         self.denials: Denials = NO_DENIALS
+        self.reload = Reload(settings, read, lambda: self.audit)
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 
@@ -80,7 +85,7 @@ class Parts:
             return
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
         await self.start(server, admin.socket, 0o600)
         if admin.read_only:
             server = unix_server()

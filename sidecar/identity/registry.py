@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sidecar.errors import KeyChanged, NoSuchKey, TokenUnavailable, UnknownIdentity
+from sidecar.errors import (
+    KeyChanged,
+    NoSuchKey,
+    TokenUnavailable,
+    UnknownIdentity,
+    UnknownKey,
+)
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.token.base import KeyId
@@ -36,6 +42,23 @@ class IdentityRegistry:
         """What may be signed with `key_id`, whichever identity it belongs to."""
         owner = self._owner(key_id)
         return owner.keyring.grant(key_id) if owner else None
+
+    def holds(self, key_id: KeyId) -> bool:
+        """Whether the key has not ended. Safe to ask from any thread."""
+        return any(identity.keyring.holds(key_id) for identity in self._identities.values())
+
+    def owner(self, key_id: KeyId) -> Identity:
+        """Whose key it is, or was until it was revoked.
+
+        Raises:
+            UnknownKey: nobody's.
+        """
+        for identity in self._identities.values():
+            if identity.has(key_id):
+                return identity
+        raise UnknownKey(
+            f"no key {key_id} in this process; list those that sign with: meshkey keys live"
+        )
 
     def require_trusted(self, key_id: KeyId) -> None:
         """Raises `TokenUnavailable` where the token was seen to hold another key under it.

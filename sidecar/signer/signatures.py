@@ -19,13 +19,14 @@ from sidecar.errors import (
     LoginRefused,
     NoSuchKey,
     OverRate,
+    RefusalReason,
     Retryable,
     SignerBusy,
     SigningRefused,
 )
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.quiet import Quiet
-from sidecar.signer.policy import approve
+from sidecar.signer.policy import ApprovedSignature, approve
 from sidecar.signer.quota import Quota
 from sidecar.telemetry import Answers, SigningCounts
 from sidecar.token.base import KeyId, Token
@@ -108,7 +109,7 @@ class Signatures:
             self.quota.admit_key(approved.key_id)
             self._executor.submit(
                 _LANES[approved.side, approved.scheme.is_rsa],
-                lambda: self._token.sign(approved.key_id, approved.scheme, approved.message),
+                lambda: self._sign(approved),
                 lambda signature, error: self._signed(
                     request, approved.key_id, signature, error, caller, answers, began, answer
                 ),
@@ -127,6 +128,19 @@ class Signatures:
         if isinstance(request, SigningRefused):
             return self._failed(0, error, self.counts.other)
         return self._failed(request.request_id, error, self.counts.of(request.scheme))
+
+    def _sign(self, approved: ApprovedSignature) -> bytes:
+        """On a thread of the token."""
+        self._require_held(approved.key_id)
+        return self._token.sign(approved.key_id, approved.scheme, approved.message)
+
+    def _require_held(self, key_id: KeyId) -> None:
+        """Again: it may have been revoked while the request waited, or was in the token."""
+        if not self._registry.holds(key_id):
+            raise SigningRefused(
+                RefusalReason.UNKNOWN_KEY,
+                "the key has ended: use the key of the newest identity update",
+            )
 
     def _signed(
         self,
@@ -147,6 +161,11 @@ class Signatures:
             answers.signed += 1
             answer(pb.SignResponse(request_id=request.request_id, signature=signature))
 
+        try:
+            self._require_held(key_id)
+        except SigningRefused as refusal:
+            self._refuse(request, refusal, caller, answers, answer)
+            return
         if isinstance(error, NoSuchKey | KeyChanged):
             self._registry.replace(key_id, error)
         if error is not None:

@@ -29,6 +29,7 @@ from sidecar.signer.requests import MAX_MESSAGE_BYTES
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
+from tests.fakes.reloads import FakeReloads
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import SPIFFE_ID, World
 from tests.fixtures.requests import PURPOSES, handshake, sign_request, verify
@@ -78,7 +79,7 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
     seen = Observed(world.token, world.executor, registry, signing=signatures.counts)
     admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry), server)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry, FakeReloads()), server)
     bind(server, short_dir / "signer", 0o660)
     await server.start()
     async with unix_channel(short_dir / "signer") as channel:

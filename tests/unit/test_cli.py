@@ -106,7 +106,7 @@ def test_without_an_admin_section_there_is_nobody_to_ask(config: Path) -> None:
 def test_the_kind_of_error_decides_the_exit_code(
     config: Path, monkeypatch: pytest.MonkeyPatch, error: MeshkeyError, code: int
 ) -> None:
-    async def fail(_settings: object) -> None:
+    async def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(serving, "serve", fail)
@@ -122,7 +122,7 @@ def test_production_on_the_command_line_wins(
 ) -> None:
     served: list[Mode] = []
 
-    async def serve(settings: Settings) -> None:
+    async def serve(settings: Settings, _read: object) -> None:
         served.append(settings.token.mode)
 
     monkeypatch.setattr(serving, "serve", serve)
@@ -259,6 +259,7 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
         "not_before": "2029-12-31T23:00:00+00:00",
         "not_after": "2030-01-01T12:00:00+00:00",
         "next_renewal": "2030-01-01T05:40:00+00:00",
+        "deprovisioned_at": "",
         "trust": [
             {"trust_domain": "test.mesh", "roots": 2, "error": ""},
             {"trust_domain": "other.mesh", "roots": 1, "error": "no such file"},
