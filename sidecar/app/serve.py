@@ -12,6 +12,7 @@ from sidecar.app.audit import start_audit
 from sidecar.app.issuer import start_issuer
 from sidecar.app.parts import Parts
 from sidecar.app.sidecar import start_sidecar
+from sidecar.app.start import prepare
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigurationError
 
@@ -27,6 +28,7 @@ async def serve(settings: Settings) -> None:
         MeshkeyError: the start failed.
     """
     _check_role(settings)
+    prepare(settings)
     stopped = asyncio.Event()
     async with AsyncExitStack() as stack:
         parts = Parts(settings, stack)
