@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from sidecar.hardening.process import has_capability, process_status
-from tests.fixtures import certificates
-from tests.fixtures.configurations import sections, toml
+from tests.fixtures.configurations import toml
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.process import MeshkeyProcess
-from tests.fixtures.users import CALLER, IS_ROOT, SIDECAR, give, with_python_for_all
+from tests.fixtures.users import CALLER, IS_ROOT, SIDECAR, give, separated, with_python_for_all
 
 # linux/capability.h
 _CAP_IPC_LOCK = 14
@@ -26,24 +25,7 @@ _CAP_IPC_LOCK = 14
 
 @pytest.fixture
 def settings(mesh: Mesh) -> dict[str, Any]:
-    """Of a sidecar whose directories are as docs/hardening.md says."""
-    mesh.directory.chmod(0o711)
-    mesh.root_file.write_bytes(certificates.root().pem)
-    mesh.root_file.chmod(0o644)
-    give(mesh.store("web").directory, SIDECAR)
-    callers, private = mesh.directory / "run", mesh.directory / "private"
-    callers.mkdir(mode=0o750)
-    os.chown(callers, SIDECAR.pw_uid, CALLER.pw_gid)
-    private.mkdir(mode=0o700)
-    give(private, SIDECAR)
-    return sections(
-        mesh,
-        process={"user": SIDECAR.pw_name},
-        signer={"socket": callers / "signer", "group": CALLER.pw_gid},
-        sds={"socket": callers / "sds"},
-        admin={"socket": private / "admin"},
-        audit={"directory": private / "audit"},
-    )
+    return separated(mesh)
 
 
 def _serve(mesh: Mesh, settings: Mapping[str, Any], before: tuple[str, ...] = ()) -> MeshkeyProcess:
