@@ -105,6 +105,14 @@ class TrustUnavailable(Retryable):
     """A source of trusted roots cannot be read now."""
 
 
+class DenyListRefused(MeshkeyError):
+    """What was given is no deny list that may be taken. The process exits with 65."""
+
+
+class DenyListUnavailable(Retryable):
+    """The deny list cannot be read or kept now, or nothing is signed until there is a newer one."""
+
+
 class CsrRefused(MeshkeyError):
     """A certificate signing request is not exactly what the issuer signs."""
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sidecar.config import references, token
 from sidecar.config.authorities import CA_KINDS, CaSettings
-from sidecar.config.callers import CallerSettings
+from sidecar.config.callers import BearerSettings, CallerSettings
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.settings import (
     SECTIONS,
@@ -70,6 +70,7 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             callers=tuple(
                 _section(CallerSettings, "caller", t) for t in _tables("caller", document)
             ),
+            bearer=_optional(BearerSettings, "bearer", raw),
             signer=_optional(SignerSettings, "signer", raw),
             sds=_optional(SdsSettings, "sds", raw),
             issuer=_optional(IssuerSettings, "issuer", raw),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.authorities import CaSettings
-from sidecar.config.callers import CallerSettings
+from sidecar.config.callers import BearerSettings, CallerSettings
 from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
@@ -278,6 +278,7 @@ class Settings:
     authorities: tuple[CaSettings, ...]
     trust: tuple[TrustSettings, ...]
     callers: tuple[CallerSettings, ...]
+    bearer: BearerSettings | None
     signer: SignerSettings | None
     sds: SdsSettings | None
     issuer: IssuerSettings | None
@@ -298,6 +299,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "token": TokenSettings,
     "identity": IdentitySettings,
     "signer": SignerSettings,
+    "bearer": BearerSettings,
     "sds": SdsSettings,
     "issuer": IssuerSettings,
     "admin": AdminSettings,

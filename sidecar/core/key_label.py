@@ -9,6 +9,7 @@ from dataclasses import dataclass
 # What keys are for.
 TLS = "tls"
 AUDIT = "audit"
+DENY = "deny"
 
 _LABEL = re.compile(r"meshkey:(?P<purpose>[a-z]+):(?P<owner>[0-9a-f]{8}):(?P<generation>\d+):(.*)")
 
