@@ -12,10 +12,13 @@ import structlog
 from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
+from sidecar.app.behind_proxy import Front, serve_behind_proxy
 from sidecar.app.clock import wall
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
+from sidecar.callers.accept_proxy import Door
+from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
 from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import AuditCounts
@@ -51,6 +54,17 @@ class Parts:
         await server.start()
         self.stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
+
+    async def start_behind_proxy(
+        self, server: grpc.aio.Server, path: Path, mode: int, forwarded: Forwarded, door: Door
+    ) -> None:
+        """Serves clients that cannot bind a name, as who they are, until the end.
+
+        `door` says who may connect; `forwarded` then knows each of them.
+        """
+        await serve_behind_proxy(
+            self.stack, Front(path, mode, door), server, forwarded, self.audit, _GRACE_S
+        )
 
     async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
         """The same for callers, who share the socket's group."""
