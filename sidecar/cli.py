@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -43,12 +42,15 @@ def serve(config: Path, production: bool) -> None:
     """Run the sidecar, or the local CA, that the configuration describes."""
     import asyncio
 
+    from sidecar.hardening import start
+
+    start.shed_inheritance()
+    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
+    settings = settings_of(config, overrides)
+    # Not before: nothing but the configuration is read as root.
     from sidecar.app.serve import serve as run
     from sidecar.config.load import load
 
-    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
-    settings = settings_of(config, overrides)
-    os.umask(0o077)
     asyncio.run(run(settings, lambda: load(config, {**os.environ, **overrides})))
 
 
@@ -77,7 +79,7 @@ def token_commands() -> None:
 @one_line_errors
 def seal_pin(prefix: Path) -> None:
     """Seal the PIN on standard input with this machine's TPM (tpm2-tools, TPM2TOOLS_TCTI)."""
-    from sidecar.hardening import protect_memory
+    from sidecar.hardening.memory import protect_memory
     from sidecar.token.pin import Pin
     from sidecar.token.sealed_pin import seal
 

@@ -54,9 +54,11 @@ class Parts:
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 
-    async def start(self, server: grpc.aio.Server, path: Path, mode: int) -> None:
+    async def start(
+        self, server: grpc.aio.Server, path: Path, mode: int, group: int | None = None
+    ) -> None:
         """Serves on a Unix socket until the end."""
-        bind(server, path, mode)
+        bind(server, path, mode, group)
         await server.start()
         self.stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
@@ -76,7 +78,8 @@ class Parts:
         """The same for callers, who share the socket's group."""
         server = unix_server()
         server.add_generic_rpc_handlers(handlers)
-        await self.start(server, path, 0o660)
+        signer = self.settings.signer
+        await self.start(server, path, 0o660, signer.group if signer else None)
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""

@@ -25,6 +25,7 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.exits import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_LOGIN_REFUSED
+from sidecar.hardening import start
 from tests.fakes.token import FakeToken
 from tests.fixtures.requests import ALGORITHM
 
@@ -38,6 +39,12 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "meshkey.toml"
     file.write_text(SETTINGS, encoding="utf-8")
     return file
+
+
+@pytest.fixture(autouse=True)
+def _inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is not one of ours: its descriptors and its umask are the tests'."""
+    monkeypatch.setattr(start, "shed_inheritance", lambda: None)
 
 
 def _run(*arguments: object, **environment: str) -> Result:
@@ -110,7 +117,6 @@ def test_the_kind_of_error_decides_the_exit_code(
         raise error
 
     monkeypatch.setattr(serving, "serve", fail)
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
     result = _run("serve", "--config", config)
     assert result.exit_code == code
     assert _one_line(result) == f"meshkey: {error}"
@@ -126,7 +132,6 @@ def test_production_on_the_command_line_wins(
         served.append(settings.token.mode)
 
     monkeypatch.setattr(serving, "serve", serve)
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
     for arguments in ([], ["--production"]):
         result = _run("serve", "--config", config, *arguments, MESHKEY_TOKEN_MODE=mode.value)
         assert result.exit_code == 0, result.output
