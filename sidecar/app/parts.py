@@ -23,6 +23,7 @@ from sidecar.callers.accept_proxy import Door
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
 from sidecar.deny.base import NO_DENIALS, Denials
+from sidecar.rpc.descriptors import make_room_for_descriptors
 from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import AuditCounts
 from sidecar.token.executor import TokenExecutor
@@ -41,6 +42,7 @@ class Parts:
     ) -> None:
         self.settings = settings
         self.stack = stack
+        make_room_for_descriptors()
         self.token = open_token(settings.token)
         stack.callback(self.token.close)
         log.info("token opened", **self.token.report.summary())
