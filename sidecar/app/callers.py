@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sidecar.app.clock import wall
@@ -13,10 +14,25 @@ from sidecar.callers.credentials import Credentials
 from sidecar.callers.forwarded import Forwarded
 from sidecar.callers.policy import Bearers, NoBearers, Rule, RulePolicy
 from sidecar.config.callers import CallerSettings
+from sidecar.config.settings import Settings
+from sidecar.errors import ConfigurationError
+from sidecar.separation.checks import Process, checks
+
+_NO_RULES = """nobody may use the sockets: say who may, as in
+[[caller]]
+name = "envoy"
+uid = 101                                   # the user that Envoy runs as
+identities = ["{identity}"]
+purposes = ["tls13-server", "tls13-client"]"""
 
 
 class KnownCallers:
-    """Who is let in by the servers of this process, directly and behind proxies."""
+    """Who is let in by the servers of this process, directly and behind proxies.
+
+    `Reloadable`: other rules hold at once, also for calls that go on.
+    """
+
+    takes = frozenset({"caller"})
 
     def __init__(self, parts: Parts, bearers: Bearers) -> None:
         self.forwarded = Forwarded()
@@ -25,14 +41,20 @@ class KnownCallers:
         self._policy = self._policy_of(parts.settings.callers)
         self.callers = SocketCallers(self._policy, self.forwarded, parts.audit)
 
-    def change(self, settings: Sequence[CallerSettings]) -> None:
-        """Other rules, also for the calls that go on."""
-        self._policy = self._policy_of(settings)
-        self.callers.policy = self._policy
+    def prepare(self, settings: Settings) -> Callable[[], None]:
+        require_rules(settings)
+        for _, check in checks(settings, Process.current(), os.environ):
+            check()
+        policy = self._policy_of(settings.callers)
+        return lambda: self._change(policy)
 
     def door(self, credentials: Credentials) -> None:
         """Raises `CallerRefused` for a user of whom no rule speaks."""
         self._policy.require_user(credentials.uid)
+
+    def _change(self, policy: RulePolicy) -> None:
+        self._policy = policy
+        self.callers.policy = policy
 
     def _policy_of(self, settings: Sequence[CallerSettings]) -> RulePolicy:
         rules = [rule_of(each, self._began) for each in settings]
@@ -59,9 +81,16 @@ async def start_callers(parts: Parts) -> tuple[KnownCallers, list[asyncio.Task[N
         await tokens.begin()
         running.append(parts.in_background(asyncio.create_task(tokens.run())))
     known = KnownCallers(parts, bearers)
+    parts.reload.register(known)
     parts.stack.callback(known.callers.close)
     running.append(parts.in_background(asyncio.create_task(known.callers.run())))
     return known, running
+
+
+def require_rules(settings: Settings) -> None:
+    """Raises `ConfigurationError` where none is there, and shows one."""
+    if not settings.callers:
+        raise ConfigurationError(_NO_RULES.format(identity=next(iter(settings.identities))))
 
 
 def rule_of(settings: CallerSettings, began: datetime) -> Rule:

@@ -12,6 +12,7 @@ import structlog
 from sidecar.admin.observed import Observed
 from sidecar.app.authorities import authorities_of
 from sidecar.app.callers import KnownCallers, start_callers
+from sidecar.app.deny_list import follow_deny_list, open_deny_list
 from sidecar.app.identities import Assembly
 from sidecar.app.parts import Parts
 from sidecar.identity.identity import Identity
@@ -19,6 +20,7 @@ from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.sds.names import RootValidator
 from sidecar.sds.service import SdsService
+from sidecar.signer.quota import Quota
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
@@ -33,6 +35,7 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
     """Serves until the parts are taken down; the tasks end only when something is wrong."""
     settings = parts.settings
     known, running = await start_callers(parts)
+    deny_list = await open_deny_list(parts)
     authorities = await authorities_of(settings.authorities, parts.stack)
     identities = []
     for name, identity_settings in settings.identities.items():
@@ -43,8 +46,17 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
         sweep = _sweep(identity, assembly.orphans(identity))
         parts.in_background(asyncio.create_task(sweep))
         identities.append(identity)
+    if deny_list:
+        running.append(follow_deny_list(parts, deny_list, identities))
     registry = IdentityRegistry(identities)
-    seen = Observed(parts.token, parts.executor, registry, authorities, audit=parts.audit_counts)
+    seen = Observed(
+        parts.token,
+        parts.executor,
+        registry,
+        authorities,
+        audit=parts.audit_counts,
+        deny_list=deny_list,
+    )
     await _serve_signatures(parts, identities, seen.signing, known)
     if settings.sds:
         service = SdsService(
@@ -65,6 +77,8 @@ async def _serve_signatures(
     """Each socket knows the identities that are served on it, and no others."""
     settings = parts.settings
     assert settings.signer
+    # Of all sockets together: a process is the same on each.
+    quota = Quota(settings.signer.caller_rate, settings.signer.key_rate)
     sockets: dict[Path, list[Identity]] = {}
     for identity in identities:
         gateway = settings.gateways.get(identity.name)
@@ -79,6 +93,7 @@ async def _serve_signatures(
             settings.token.patience,
             counts,
             audit=parts.audit,
+            quota=quota,
         )
         service = SignerService(registry, signatures, known.callers)
         await parts.serve_handlers(path, service.handler())
@@ -89,7 +104,7 @@ async def _serve_signatures(
 async def _serve_behind_proxy(
     parts: Parts, known: KnownCallers, path: Path, handler: grpc.GenericRpcHandler
 ) -> None:
-    await parts.serve_handlers_behind_proxy(path, known.forwarded, known.door, handler)
+    await parts.serve_behind_proxy(path, known.forwarded, known.door, handler)
 
 
 async def _sweep(identity: Identity, orphans: Orphans) -> None:

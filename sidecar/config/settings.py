@@ -11,6 +11,7 @@ from typing import Any
 
 from sidecar.config.authorities import CaSettings
 from sidecar.config.callers import BearerSettings, CallerSettings
+from sidecar.config.deny_list import DenyListSettings
 from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
@@ -20,6 +21,7 @@ from sidecar.config.values import (
     ca_algorithm,
     count,
     duration,
+    group_id,
     loopback_address,
     one_of,
     path,
@@ -29,6 +31,7 @@ from sidecar.config.values import (
     socket_path,
     switch,
     text,
+    user_id,
 )
 from sidecar.core.pkcs11_uri import Pkcs11Uri
 from sidecar.core.schemes import KeyAlgorithm
@@ -156,6 +159,27 @@ class SignerSettings:
         "second Unix socket, mode 0660, for gRPC clients that cannot name their socket; slower",
         default=None,
     )
+    group: int | None = setting(
+        group_id,
+        "the callers' group, a name or a number: this socket, those of gateways and sds.socket "
+        "get it; by default the sidecar's own",
+        default=None,
+    )
+    allow_own_user: bool = setting(
+        switch,
+        "for evaluation: whether callers may run as the sidecar's own user, or as root",
+        default=False,
+    )
+    caller_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that one process may ask for before it is told busy",
+        default=20_000,
+    )
+    key_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that may be asked for with one key, by all together",
+        default=20_000,
+    )
 
 
 @dataclass(frozen=True)
@@ -242,6 +266,17 @@ class AuditSettings:
 
 
 @dataclass(frozen=True)
+class ProcessSettings:
+    """[process]: what the sidecar runs as."""
+
+    user: int | None = setting(
+        user_id,
+        "user, a name or a number, that it becomes when it is started as root",
+        default=None,
+    )
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """[log]: what is written to standard error."""
 
@@ -268,6 +303,8 @@ class Settings:
     admin: AdminSettings | None
     metrics: MetricsSettings | None
     audit: AuditSettings | None
+    process: ProcessSettings
+    deny_list: DenyListSettings | None
     log: LogSettings
 
     @property
@@ -287,5 +324,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "admin": AdminSettings,
     "metrics": MetricsSettings,
     "audit": AuditSettings,
+    "process": ProcessSettings,
+    "deny_list": DenyListSettings,
     "log": LogSettings,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import math
 import pwd
 import re
@@ -200,6 +201,16 @@ def user_id(value: Any) -> int:
             return pwd.getpwnam(value).pw_uid
         except KeyError:
             raise ValueError(f"there is no user {value!r}") from None
+    return count(0, _LAST_USER)(value)
+
+
+def group_id(value: Any) -> int:
+    """A number of a group, or its name."""
+    if isinstance(value, str) and not value.isdecimal():
+        try:
+            return grp.getgrnam(value).gr_gid
+        except KeyError:
+            raise ValueError(f"there is no group {value!r}") from None
     return count(0, _LAST_USER)(value)
 
 

@@ -116,7 +116,7 @@ class Sidecar(Served):
                     **(identity or {}),
                 },
                 "ca": {"socket": ca.socket},
-                "signer": {"socket": self.socket, "proxy": self.proxy},
+                "signer": {"socket": self.socket, "proxy": self.proxy, "allow_own_user": True},
                 "caller": _this_user(tls12=bool(identity and identity.get("tls12"))),
                 **({"audit": audit} if audit else {}),
             },

@@ -17,7 +17,6 @@ from sidecar.signer.requests import decoder
 from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.signer.watch import follow
-from sidecar.token.executor import Caller
 
 _SERVICE = "meshkey.signer.v1.Signer"
 _SignContext = grpc.aio.ServicerContext[pb.SignRequest | SigningRefused, pb.SignResponse]
@@ -77,7 +76,9 @@ class SignerService:
         async def sign(admitted: Admitted) -> None:
             # Not with the first answer: a client may wait for the call to be accepted.
             await context.send_initial_metadata(())
-            await SignStream(self._signatures, admitted).run(requests, context.write)
+            with self._signatures.quota.caller(admitted.process) as caller:
+                stream = SignStream(self._signatures, admitted, caller)
+                await stream.run(requests, context.write)
 
         await self._calls.serve(context, sign)
 
@@ -93,15 +94,12 @@ class SignerService:
         self, request: pb.SignRequest | SigningRefused, admitted: Admitted, limit: float | None
     ) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        caller = Caller(admitted.process)
-        self._signatures.begin(
-            request,
-            lambda answer: None if answered.done() else answered.set_result(answer),
-            caller,
-            admitted.permissions,
-            limit,
-        )
-        try:
+        with self._signatures.quota.caller(admitted.process) as caller:
+            self._signatures.begin(
+                request,
+                lambda answer: None if answered.done() else answered.set_result(answer),
+                caller,
+                admitted.permissions,
+                limit,
+            )
             return await answered
-        finally:
-            caller.gone = True

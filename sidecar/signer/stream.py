@@ -22,11 +22,11 @@ class SignStream:
     All answers that are there travel in one message.
     """
 
-    def __init__(self, signatures: Signatures, admitted: Admitted) -> None:
+    def __init__(self, signatures: Signatures, admitted: Admitted, caller: Caller) -> None:
         self._signatures = signatures
         self._admitted = admitted
         self._room = asyncio.Semaphore(_IN_FLIGHT)
-        self._caller = Caller(admitted.process)
+        self._caller = caller
         self._answers: list[pb.SignResponse] = []
         self._unanswered = 0
         self._ended = False

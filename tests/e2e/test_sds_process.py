@@ -32,7 +32,7 @@ class Serving(Served):
                 "token": {"label": "mesh", "pin_file": store.directory / "mesh.pin"},
                 "identity": {"spiffe_id": SERVER, "trust_bundle": self.roots},
                 "ca": {"socket": lab.mesh.ca.socket},
-                "signer": {"socket": directory / "signer.sock"},
+                "signer": {"socket": directory / "signer.sock", "allow_own_user": True},
                 "caller": this_user(),
                 "sds": {"socket": self.sds_socket, "root_validator": "spiffe"},
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tests.fixtures.other_processes import ANOTHER_USER
 from tests.fixtures.process import MeshkeyProcess
 from tests.fixtures.requests import sign_request
 from tests.fixtures.rules import this_user
+from tests.fixtures.toml import toml
 from tests.fixtures.waiting import eventually
 
 SIGNER = "/meshkey.signer.v1.Signer"
@@ -49,8 +51,7 @@ class _Edge:
 
     @property
     def refusals(self) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.process.log_text().splitlines()]
-        return [line for line in lines if line["event"] == "caller refused"]
+        return _refusals(self.process)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,11 @@ def edge(running_mesh: Mesh) -> _Edge:
         socket.chmod(0o666)
     eventually(lambda: all(each.generation for each in status(process).identities))
     return made
+
+
+def _refusals(process: MeshkeyProcess) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in process.log_text().splitlines()]
+    return [line for line in lines if line["event"] == "caller refused"]
 
 
 @contextmanager
@@ -223,16 +229,38 @@ def test_without_a_good_token_a_caller_is_not_let_in(bearing: _Bearing) -> None:
             assert client.end_of_call()["status"] == DENIED
 
 
+def test_other_rules_hold_at_once_and_for_calls_that_go_on(mesh: Mesh) -> None:
+    mesh.start_issuer()
+    rule, direct = this_user(), mesh.directory / "web-direct"
+    process = serve(mesh, sections(mesh, caller=[rule]))
+    eventually(lambda: status(process).identities[0].generation)
+
+    def reloaded(*rules: dict[str, Any]) -> int:
+        process.config.write_text(toml(sections(mesh, caller=[*rules])), encoding="utf-8")
+        return process.cli("reload").returncode
+
+    with NamedClient(direct, random_name()) as client:
+        _watched(client, "default")
+        assert client.message()
+        assert reloaded({**rule, "uid": ANOTHER_USER}) == 0
+        assert client.end_of_call()["status"] == DENIED
+        assert f"uid (it is {os.getuid()})" in _refusals(process)[-1]["reason"]
+    # None at all is a mistake.
+    assert reloaded() != 0
+    assert reloaded(rule) == 0
+    with NamedClient(direct, random_name()) as client:
+        _watched(client, "default")
+        assert client.message()
+
+
 def test_a_sidecar_without_rules_does_not_start_and_shows_one(mesh: Mesh) -> None:
     configured = sections(mesh)
     del configured["caller"]
-    from tests.fixtures.toml import toml
-
     process = mesh.serve("web", toml(configured))
     assert process.wait() == 64
     text = process.log_text()
     assert text.startswith("meshkey: nobody may use the sockets: say who may, as in\n[[caller]]\n")
     shown = text[text.index("[[caller]]") :]
     # What it shows is what it wants.
-    again = mesh.serve("again", toml(configured) + shown)
+    again = mesh.serve("web", toml(configured) + shown)
     again.wait_until_ready()
