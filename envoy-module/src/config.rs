@@ -4,6 +4,7 @@
 //! ```yaml
 //! signer: /run/meshkey/signer.sock     # required: the sidecar's Unix socket
 //! identity: default                    # which of the sidecar's identities
+//! token_file: /run/meshkey/token       # what the sidecar asks of its callers; default: nothing
 //! alpn: [h2, http/1.1]                 # preferred first; empty: no ALPN
 //! peers: {spiffe_ids: [...]}           # who may be on the other end
 //! max_handshakes: 1024                 # in flight at once; more are refused
@@ -36,6 +37,7 @@ use serde::Deserialize;
 
 use crate::admission::rate::Rate;
 use crate::admission::{Allowance, Limits};
+use crate::signer::link::Address;
 use crate::spiffe::SpiffeId;
 use crate::stats::Role;
 use crate::tls::matcher::PeerMatcher;
@@ -51,8 +53,7 @@ const MAX_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 #[derive(Debug, PartialEq)]
 pub struct Config {
     pub role: Role,
-    pub signer: PathBuf,
-    pub identity: String,
+    pub address: Address,
     pub alpn: Vec<Vec<u8>>,
     pub sni: Option<rustls::pki_types::ServerName<'static>>,
     pub peers: PeerMatcher,
@@ -68,6 +69,7 @@ struct Document {
     signer: PathBuf,
     #[serde(default = "default_identity")]
     identity: String,
+    token_file: Option<PathBuf>,
     #[serde(default)]
     alpn: Vec<String>,
     peers: Peers,
@@ -121,8 +123,11 @@ impl Config {
         }
         Ok(Self {
             role,
-            signer: signer_path(document.signer)?,
-            identity: document.identity,
+            address: Address {
+                signer: signer_path(document.signer)?,
+                identity: document.identity,
+                token_file: document.token_file.map(token_file).transpose()?,
+            },
             alpn: alpn(document.alpn)?,
             sni: document.sni.map(server_name).transpose()?,
             peers: matcher(role, document.peers, any_workload)?,
@@ -143,6 +148,13 @@ fn signer_path(path: PathBuf) -> Result<PathBuf, String> {
         return Err(format!(
             "signer {path:?}: the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes"
         ));
+    }
+    Ok(path)
+}
+
+fn token_file(path: PathBuf) -> Result<PathBuf, String> {
+    if !path.is_absolute() {
+        return Err(format!("token_file {path:?} must be an absolute path"));
     }
     Ok(path)
 }
@@ -309,7 +321,7 @@ mod tests {
     fn the_smallest_cluster_gets_the_documented_defaults() {
         let json = format!(r#"{{"signer":"/s","peers":{{"spiffe_ids":["{ID}"]}}}}"#);
         let config = client(&json).unwrap();
-        assert_eq!(config.identity, "default");
+        assert_eq!(config.address.identity, "default");
         let unlimited = Limits {
             in_flight: 1024,
             rate: None,
@@ -407,6 +419,10 @@ mod tests {
     fn mistakes_are_named() {
         let wrong = [
             (r#"{"signer":"s","peers":{"trust_domain":"a"}}"#, "absolute"),
+            (
+                r#"{"signer":"/s","token_file":"t","peers":{"trust_domain":"a"}}"#,
+                "token_file",
+            ),
             (
                 r#"{"signer":"/s","peers":{"trust_domain":"A"}}"#,
                 "trust_domain",

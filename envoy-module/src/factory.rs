@@ -35,7 +35,7 @@ struct Current {
 
 impl Factory {
     pub fn new(config: Config) -> Result<Arc<Self>, String> {
-        let link = link::open(&config.signer, &config.identity)?;
+        let link = link::open(&config.address)?;
         let deadlines = Deadlines::start()?;
         let admission = Admission::new(config.limits.clone(), Instant::now());
         Ok(Arc::new(Self {
