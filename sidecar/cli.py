@@ -19,6 +19,7 @@ from sidecar.command_options import (
     settings_of,
     status_socket_of,
 )
+from sidecar.deny_commands import deny_list
 from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
 from sidecar.key_commands import keys
@@ -42,12 +43,15 @@ def serve(config: Path, production: bool) -> None:
     """Run the sidecar, or the local CA, that the configuration describes."""
     import asyncio
 
+    from sidecar.hardening import start
+
+    start.shed_inheritance()
+    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
+    settings = settings_of(config, overrides)
+    # Not before: nothing but the configuration is read as root.
     from sidecar.app.serve import serve as run
     from sidecar.config.load import load
 
-    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
-    settings = settings_of(config, overrides)
-    os.umask(0o077)
     asyncio.run(run(settings, lambda: load(config, {**os.environ, **overrides})))
 
 
@@ -56,6 +60,7 @@ keys.add_command(live)
 for command in (deprovision, revoke, reinstate, reload):
     commands.add_command(command)
 commands.add_command(audit)
+commands.add_command(deny_list)
 
 
 @commands.group("token")
@@ -75,7 +80,7 @@ def token_commands() -> None:
 @one_line_errors
 def seal_pin(prefix: Path) -> None:
     """Seal the PIN on standard input with this machine's TPM (tpm2-tools, TPM2TOOLS_TCTI)."""
-    from sidecar.hardening import protect_memory
+    from sidecar.hardening.memory import protect_memory
     from sidecar.token.pin import Pin
     from sidecar.token.sealed_pin import seal
 

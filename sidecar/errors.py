@@ -143,6 +143,10 @@ class SignerBusy(Retryable):
     """More signatures are asked for than the queue admits."""
 
 
+class OverRate(SignerBusy):
+    """A process, or a key, is asked for more signatures a second than its rate allows."""
+
+
 class UnknownIdentity(MeshkeyError):
     """No identity of that name is configured."""
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
+from sidecar.core.deny_list import DenyList
 from sidecar.core.printable import printable
 from sidecar.core.public_key import algorithm_of
 from sidecar.token.base import TokenKey
@@ -91,6 +92,31 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     _show(rows, ["check", "verdict", "detail"], as_json=as_json)
 
 
+def show_deny_list(shown: DenyList, now: datetime, *, as_json: bool) -> None:
+    """Prints what a deny list says, and whether it is stale at `now`."""
+    denied, stale = [str(each) for each in shown.spiffe_ids], shown.is_stale(now)
+    if as_json:
+        told = {
+            "sequence": shown.sequence,
+            "issued_at": shown.issued_at.isoformat(),
+            "next_update": shown.next_update.isoformat(),
+            "stale": stale,
+            "sha256": shown.digest,
+            "spiffe_ids": denied,
+        }
+        click.echo(json.dumps(told, indent=2))
+        return
+    _show_facts(
+        [
+            ("sequence", str(shown.sequence)),
+            ("issued", f"at {shown.issued_at.isoformat()}"),
+            ("next update", f"by {shown.next_update.isoformat()}" + (": stale" if stale else "")),
+            ("SHA-256", shown.digest),
+            *_listed("denied", denied or ["nobody"]),
+        ]
+    )
+
+
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -117,6 +143,8 @@ def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
             ),
         ]
     )
+    if status.HasField("deny_list"):
+        _show_facts(_deny_facts(status.deny_list))
     for identity in status.identities:
         click.echo()
         _show_facts(_facts(identity))
@@ -136,8 +164,30 @@ def _status(status: pb.StatusResponse) -> dict[str, Any]:
             "acknowledged": status.sds.acknowledged,
             "refused": status.sds.refused,
         },
+        "deny_list": _deny_list(status.deny_list) if status.HasField("deny_list") else None,
         "identities": [_identity(identity) for identity in status.identities],
     }
+
+
+def _deny_list(status: pb.DenyListStatus) -> dict[str, Any]:
+    return {
+        "sequence": status.sequence,
+        "issued_at": _time(status.issued_at),
+        "next_update": _time(status.next_update),
+        "entries": status.entries,
+        "overdue": status.overdue,
+        "error": status.error,
+        "refused": status.refused,
+    }
+
+
+def _deny_facts(status: pb.DenyListStatus) -> list[tuple[str, str]]:
+    lines = [line for line in (status.overdue, status.error) if line]
+    if status.sequence:
+        what = f"{status.entries} {_plural('SPIFFE ID', status.entries)}"
+        until = f"next update by {_time(status.next_update)}"
+        lines.insert(0, f"sequence {status.sequence}, {what}, {until}")
+    return _listed("deny list", lines)
 
 
 def _identity(status: pb.IdentityStatus) -> dict[str, Any]:

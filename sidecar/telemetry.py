@@ -32,8 +32,10 @@ class SigningCounts:
         self.by_scheme = {scheme: Answers() for scheme in SignatureScheme}
         # Asked for with a scheme that there is not, or malformed.
         self.other = Answers()
-        # Of those told to retry: so many because the queue was full, or too long.
+        # Of those told to retry: so many because the queue was full, or too long,
         self.busy = 0
+        # and so many because their caller, or the key, had more than its rate allows.
+        self.over_rate = 0
         # From the request to its answer, for requests that went to the token.
         self.times = Histogram(_SIGNATURE_S)
         # By code point as it comes off the wire.

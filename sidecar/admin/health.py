@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.admin.observed import Observed
+from sidecar.core.deny_list import WhenStale
 from sidecar.core.rotation import Health
 from sidecar.identity.identity import Identity
 
@@ -19,7 +20,22 @@ def problems_of(seen: Observed) -> list[str]:
             f"token {seen.token.label!r}: its module has not returned from {seen.executor.hung} "
             "calls in time"
         )
-    return problems
+    return [*problems, *_denied(seen)]
+
+
+def _denied(seen: Observed) -> list[str]:
+    """What is not signed because of the deny list."""
+    deny_list = seen.deny_list
+    if deny_list is None:
+        return []
+    denied = [
+        f"identity {identity.name!r}: on the deny list, nothing is signed for it"
+        for identity in seen.registry
+        if deny_list.denies(identity.spiffe_id)
+    ]
+    if deny_list.when_stale is WhenStale.REFUSE and (overdue := deny_list.overdue):
+        denied.append(f"{overdue}, and nothing is signed without a newer one")
+    return denied
 
 
 def _problem(identity: Identity) -> str:

@@ -76,6 +76,7 @@ class Assembly:
             Keyring(destroys, store, wall),
             revocations,
             parts.audit,
+            parts.denials,
         )
         wish = Wish(settings.sides, settings.lifetime, settings.longest)
         keys = Unrevoked(source, revocations)

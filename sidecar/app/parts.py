@@ -22,6 +22,8 @@ from sidecar.audit.log import AuditLog
 from sidecar.callers.accept_proxy import Door
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
+from sidecar.deny.base import NO_DENIALS, Denials
+from sidecar.rpc.descriptors import make_room_for_descriptors
 from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import AuditCounts
 from sidecar.token.executor import TokenExecutor
@@ -40,6 +42,7 @@ class Parts:
     ) -> None:
         self.settings = settings
         self.stack = stack
+        make_room_for_descriptors()
         self.token = open_token(settings.token)
         stack.callback(self.token.close)
         log.info("token opened", **self.token.report.summary())
@@ -47,13 +50,17 @@ class Parts:
         # Replaced before anything happens, where an audit log is configured.
         self.audit_counts = AuditCounts()
         self.audit: AuditLog | NoAudit = NoAudit()
+        # Replaced before there are identities, where a deny list is configured.
+        self.denials: Denials = NO_DENIALS
         self.reload = Reload(settings, read, lambda: self.audit)
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 
-    async def start(self, server: grpc.aio.Server, path: Path, mode: int) -> None:
+    async def start(
+        self, server: grpc.aio.Server, path: Path, mode: int, group: int | None = None
+    ) -> None:
         """Serves on a Unix socket until the end."""
-        bind(server, path, mode)
+        bind(server, path, mode, group)
         await server.start()
         self.stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
@@ -73,7 +80,8 @@ class Parts:
         """The same for callers, who share the socket's group."""
         server = unix_server()
         server.add_generic_rpc_handlers(handlers)
-        await self.start(server, path, 0o660)
+        signer = self.settings.signer
+        await self.start(server, path, 0o660, signer.group if signer else None)
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""

@@ -13,6 +13,7 @@ from sidecar.app.audit import start_audit
 from sidecar.app.issuer import start_issuer
 from sidecar.app.parts import Parts
 from sidecar.app.sidecar import start_sidecar
+from sidecar.app.start import prepare
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigurationError
 
@@ -28,6 +29,7 @@ async def serve(settings: Settings, read: Callable[[], Settings]) -> None:
         MeshkeyError: the start failed.
     """
     _check_role(settings)
+    prepare(settings)
     stopped = asyncio.Event()
     async with AsyncExitStack() as stack:
         parts = Parts(settings, read, stack)

@@ -14,6 +14,7 @@ from sidecar.core.journal import NOWHERE, Fact, Journal
 from sidecar.core.purpose import SigningPurpose
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
+from sidecar.deny.base import NO_DENIALS, Denials
 from sidecar.identity.enrolment import Enrolled
 from sidecar.identity.keyring import Keyring
 from sidecar.identity.revocations import Revocations
@@ -40,8 +41,10 @@ class Publisher:
         keyring: Keyring,
         revocations: Revocations,
         journal: Journal = NOWHERE,
+        denials: Denials = NO_DENIALS,
     ) -> None:
         self.store = store
+        self.denials = denials
         self.keyring = keyring
         self.revocations = revocations
         self.purposes = purposes
@@ -53,6 +56,8 @@ class Publisher:
         self._name = name
         self._spiffe_id = spiffe_id
         self._recorded_roots: dict[str, list[Fact]] = {}
+        # Whether the deny list names this identity itself.
+        self._denied = False
 
     def publish(self, enrolled: Enrolled, bundles: Sequence[TrustBundle]) -> int:
         """A new certificate; retires the key before it. Returns the generation."""
@@ -66,6 +71,7 @@ class Publisher:
             chain=enrolled.chain,
             bundles=tuple(bundles),
             authority=enrolled.authority,
+            denied=self.denials.current,
             revoked=self.revocations.announced(),
         )
         self.keyring.admit(
@@ -123,12 +129,30 @@ class Publisher:
         )
         self._record_roots(self.roots_generation, bundles)
 
+    def publish_denied(self) -> None:
+        """The deny list beside the certificate in use, if it is another one."""
+        self._alarm_if_denied()
+        current, denied = self.store.current, self.denials.current
+        if current is None or current.denied == denied:
+            return
+        generation = self.store.generation + 1
+        self.store.publish(replace(current, generation=generation, denied=denied))
+        log.info("deny list published", identity=self._name, generation=generation)
+
     def publish_revocations(self) -> None:
         """The keys that are revoked now, beside the certificate in use, whosever it is."""
         if current := self.store.current:
             revoked = self.revocations.announced()
             generation = self.store.generation + 1
             self.store.publish(replace(current, generation=generation, revoked=revoked))
+
+    def _alarm_if_denied(self) -> None:
+        denied = self.denials.denies(self._spiffe_id)
+        if denied and not self._denied:
+            log.critical("identity is on the deny list, nothing is signed", identity=self._name)
+        elif self._denied and not denied:
+            log.warning("identity is on the deny list no more", identity=self._name)
+        self._denied = denied
 
     def _record_roots(self, generation: int, bundles: Sequence[TrustBundle]) -> None:
         roots: dict[str, list[Fact]] = {

@@ -63,10 +63,14 @@ class IdentityRegistry:
     def require_trusted(self, key_id: KeyId) -> None:
         """Raises `TokenUnavailable` where the token was seen to hold another key under it.
 
-        Whoever asks is to come back with the key that replaces it.
+        Whoever asks is to come back with the key that replaces it. Also raises what
+        `Denials.require_signing` raises for the identity that has the key.
         """
         owner = self._owner(key_id)
-        if owner and owner.keyring.is_distrusted(key_id):
+        if owner is None:
+            return
+        owner.publisher.denials.require_signing(owner.spiffe_id)
+        if owner.keyring.is_distrusted(key_id):
             raise TokenUnavailable(f"key {key_id} has changed on the token; another replaces it")
 
     def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:

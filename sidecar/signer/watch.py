@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import structlog
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.deny_list import DenyList
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot, Withdrawal
 from sidecar.identity.store import Subscription
@@ -61,5 +62,10 @@ def _snapshot_update(snapshot: Snapshot) -> pb.IdentityUpdate:
         schemes=[int(scheme) for scheme in snapshot.schemes],
         not_before=int(snapshot.chain.not_before.timestamp()),
         not_after=int(snapshot.chain.not_after.timestamp()),
+        denied_peers=_denied_peers(snapshot.denied) if snapshot.denied else None,
         revoked_key_ids=[key_id.value for key_id in snapshot.revoked],
     )
+
+
+def _denied_peers(denied: DenyList) -> pb.DeniedPeers:
+    return pb.DeniedPeers(sequence=denied.sequence, spiffe_ids=map(str, denied.spiffe_ids))

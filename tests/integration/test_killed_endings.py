@@ -110,7 +110,7 @@ class _Life:
             _STATE: str(self.state),
             _ENDED: str(step),
         }
-        process = MeshkeyProcess(config, environment, (sys.executable, "-c", _KILLED))
+        process = MeshkeyProcess(config, environment, program=(sys.executable, "-c", _KILLED))
         self.mesh.processes.callback(process.kill)
         process.wait_until_ready()
         wait_for_generation(process, 1)

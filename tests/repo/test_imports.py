@@ -29,6 +29,7 @@ _UNWANTED = {
     "aiohttp",
     "h2",
     "http.server",
+    "jwt",
     "kubernetes",
     "prometheus_client",
     "pytest",

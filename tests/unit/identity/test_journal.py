@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from sidecar.core.key_label import AUDIT, KeyLabel
+from sidecar.core.key_label import AUDIT, DENY, KeyLabel
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import ConfigurationError
 from sidecar.identity.orphans import Orphans
@@ -87,8 +87,13 @@ async def test_roots_leave_a_record_when_they_are_others(
     assert journal.events.count("roots published") == 2
 
 
-async def test_an_audit_key_is_no_orphan_and_no_identitys_key(world: World) -> None:
-    label = str(KeyLabel(AUDIT, OWNER, 1, "audit log"))
+@pytest.mark.parametrize(
+    ("purpose", "told"), [(AUDIT, "seals an audit log"), (DENY, "signs deny lists")]
+)
+async def test_a_key_for_something_else_is_no_orphan_and_no_identitys_key(
+    world: World, purpose: str, told: str
+) -> None:
+    label = str(KeyLabel(purpose, OWNER, 1, "it"))
     key = await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, label))
     orphans = Orphans(
         OWNER,
@@ -101,7 +106,8 @@ async def test_an_audit_key_is_no_orphan_and_no_identitys_key(world: World) -> N
     )
     await orphans.sweep()
     assert world.token.held_keys == {key.id}
+    assert not world.keys().may_reuse(key)
     world.given = key.id
-    with pytest.raises(ConfigurationError, match="seals an audit log"):
+    with pytest.raises(ConfigurationError, match=told):
         await world.keys().obtain(1)
     assert not world.keys().may_reuse(key)

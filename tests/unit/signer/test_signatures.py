@@ -23,6 +23,7 @@ from sidecar.errors import (
 from sidecar.identity.destruction import Destruction
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
+from sidecar.signer.quota import Quota
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import Answers
 from sidecar.token.base import KeyId
@@ -35,18 +36,23 @@ from tests.fixtures.waiting import settle, soon
 class _Signer:
     """Signatures with the key of one published identity."""
 
-    def __init__(self, world: World, identity: Identity) -> None:
+    def __init__(self, world: World, identity: Identity, quota: Quota | None = None) -> None:
         self.now = 0.0
+        self.caller = Caller()
         self.identity = identity
         self.signatures = Signatures(
-            IdentityRegistry([identity]), world.token, world.executor, clock=lambda: self.now
+            IdentityRegistry([identity]),
+            world.token,
+            world.executor,
+            clock=lambda: self.now,
+            quota=quota,
         )
         assert identity.store.current
         self.key_id: KeyId = identity.store.current.key_id
 
     async def answer(self, request: pb.SignRequest | SigningRefused) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        self.signatures.begin(request, answered.set_result, Caller())
+        self.signatures.begin(request, answered.set_result, self.caller)
         return await answered
 
 
@@ -133,6 +139,46 @@ async def test_of_those_told_to_retry_the_busy_ones_are_counted(
     world.token.available = False
     await signer.answer(ask)
     assert (signer.signatures.counts.busy, signer.signatures.counts.told_to_retry) == (1, 2)
+
+
+async def test_over_the_callers_rate_everything_is_answered_busy_and_counted_apart(
+    signer: _Signer, world: World
+) -> None:
+    before = world.token.signatures
+    limited = _Signer(world, signer.identity, Quota(caller_rate=2, clock=lambda: 0.0))
+    first = await limited.answer(sign_request(limited.key_id, request_id=1))
+    assert first.WhichOneof("result") == "signature"
+    # What is refused costs too, so it counts.
+    await limited.answer(SigningRefused(RefusalReason.MESSAGE, "no SignRequest"))
+    over: list[pb.SignRequest | SigningRefused] = [
+        sign_request(limited.key_id, request_id=3),
+        sign_request(b"another", request_id=3),
+        SigningRefused(RefusalReason.MESSAGE, "no SignRequest"),
+    ]
+    answers = [await limited.answer(request) for request in over]
+    assert {answer.retry.reason for answer in answers} == {pb.Retry.REASON_BUSY}
+    assert [answer.request_id for answer in answers] == [3, 3, 0]
+    assert "raise signer.caller_rate" in answers[0].retry.detail
+    assert world.token.signatures == before + 1
+    counts = limited.signatures.counts
+    assert (counts.over_rate, counts.busy, counts.told_to_retry, counts.refused) == (3, 0, 3, 1)
+    another = _Signer(world, signer.identity, limited.signatures.quota)
+    answer = await another.answer(sign_request(limited.key_id))
+    assert answer.WhichOneof("result") == "signature"
+
+
+async def test_over_the_keys_rate_every_caller_is_answered_busy(
+    signer: _Signer, world: World
+) -> None:
+    quota = Quota(key_rate=2, clock=lambda: 0.0)
+    callers = [_Signer(world, signer.identity, quota) for _ in range(3)]
+    # What names no key of ours takes nothing from one.
+    await callers[0].answer(sign_request(b"another"))
+    answers = [await caller.answer(sign_request(signer.key_id)) for caller in callers]
+    assert [answer.WhichOneof("result") for answer in answers] == ["signature"] * 2 + ["retry"]
+    assert answers[2].retry.reason == pb.Retry.REASON_BUSY
+    assert "raise signer.key_rate" in answers[2].retry.detail
+    assert callers[2].signatures.counts.over_rate == 1
 
 
 async def test_an_expired_key_is_refused(signer: _Signer, world: World) -> None:
@@ -257,8 +303,9 @@ async def test_a_token_that_is_gone_does_not_flood_the_log(signer: _Signer, worl
             await signer.answer(sign_request(signer.key_id))
         signer.now += 1.0
         await signer.answer(sign_request(signer.key_id))
-    assert [(e["event"], e["suppressed"]) for e in logs] == [
+    assert [(e["event"], e.get("suppressed")) for e in logs] == [
         ("token unavailable", 0),
+        ("token left alone", None),
         ("token unavailable", 99),
     ]
 

@@ -21,20 +21,40 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("token", "identities", "signed", "refused", "told_to_retry", "sds")
+    __slots__ = ("token", "identities", "signed", "refused", "told_to_retry", "sds", "deny_list")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     IDENTITIES_FIELD_NUMBER: _ClassVar[int]
     SIGNED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     TOLD_TO_RETRY_FIELD_NUMBER: _ClassVar[int]
     SDS_FIELD_NUMBER: _ClassVar[int]
+    DENY_LIST_FIELD_NUMBER: _ClassVar[int]
     token: TokenStatus
     identities: _containers.RepeatedCompositeFieldContainer[IdentityStatus]
     signed: int
     refused: int
     told_to_retry: int
     sds: SdsStatus
-    def __init__(self, token: _Optional[_Union[TokenStatus, _Mapping]] = ..., identities: _Optional[_Iterable[_Union[IdentityStatus, _Mapping]]] = ..., signed: _Optional[int] = ..., refused: _Optional[int] = ..., told_to_retry: _Optional[int] = ..., sds: _Optional[_Union[SdsStatus, _Mapping]] = ...) -> None: ...
+    deny_list: DenyListStatus
+    def __init__(self, token: _Optional[_Union[TokenStatus, _Mapping]] = ..., identities: _Optional[_Iterable[_Union[IdentityStatus, _Mapping]]] = ..., signed: _Optional[int] = ..., refused: _Optional[int] = ..., told_to_retry: _Optional[int] = ..., sds: _Optional[_Union[SdsStatus, _Mapping]] = ..., deny_list: _Optional[_Union[DenyListStatus, _Mapping]] = ...) -> None: ...
+
+class DenyListStatus(_message.Message):
+    __slots__ = ("sequence", "issued_at", "next_update", "entries", "overdue", "error", "refused")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    OVERDUE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    issued_at: int
+    next_update: int
+    entries: int
+    overdue: str
+    error: str
+    refused: int
+    def __init__(self, sequence: _Optional[int] = ..., issued_at: _Optional[int] = ..., next_update: _Optional[int] = ..., entries: _Optional[int] = ..., overdue: _Optional[str] = ..., error: _Optional[str] = ..., refused: _Optional[int] = ...) -> None: ...
 
 class SdsStatus(_message.Message):
     __slots__ = ("streams", "acknowledged", "refused")
