@@ -13,6 +13,7 @@ from sidecar.app.authorities import authorities_of
 from sidecar.app.deny_list import follow_deny_list, open_deny_list
 from sidecar.app.identities import Assembly
 from sidecar.app.parts import Parts
+from sidecar.app.reload import Rates
 from sidecar.identity.identity import Identity
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
@@ -75,6 +76,7 @@ async def _serve_signatures(
     assert settings.signer
     # Of all sockets together: a process is the same on each.
     quota = Quota(settings.signer.caller_rate, settings.signer.key_rate)
+    parts.reload.register(Rates(quota))
     sockets: dict[Path, list[Identity]] = {}
     for identity in identities:
         gateway = settings.gateways.get(identity.name)

@@ -231,6 +231,9 @@ async def test_a_given_key_is_refused_for_ever_and_left_on_the_token(mesh: Mesh)
         answer = await signer_pb2_grpc.SignerStub(channel).Sign(request)
     assert answer.refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
     assert keys_on_token(again) == {key_id}
+    # What the command says to do can be done.
+    assert again.cli("keys", "destroy", "--yes", key_id).returncode == 0
+    assert keys_on_token(again) == set()
 
 
 async def test_rotations_and_an_end_at_the_same_time_leave_nothing(running_mesh: Mesh) -> None:
