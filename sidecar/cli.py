@@ -119,7 +119,8 @@ def doctor(config: Path, as_json: bool) -> None:
     from sidecar import tables
     from sidecar.app.clock import wall
     from sidecar.app.token import open_token
-    from sidecar.doctor import Verdict, examine
+    from sidecar.doctor.examination import examine
+    from sidecar.doctor.finding import Verdict
 
     findings = list(examine(settings_of(config), open_token, wall()))
     tables.show_findings(findings, as_json=as_json)

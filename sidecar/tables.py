@@ -20,7 +20,7 @@ from sidecar.token.base import TokenKey
 from sidecar.token.report import SchemeReport, TokenReport
 
 if TYPE_CHECKING:
-    from sidecar.doctor import Finding
+    from sidecar.doctor.finding import Finding
 
 
 def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sidecar.config import references, token
 from sidecar.config.authorities import CA_KINDS, CaSettings
-from sidecar.config.callers import CallerSettings
+from sidecar.config.callers import BearerSettings, CallerSettings
 from sidecar.config.deny_list import DenyListSettings
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.settings import (
@@ -21,6 +21,7 @@ from sidecar.config.settings import (
     IssuerSettings,
     LogSettings,
     MetricsSettings,
+    ProcessSettings,
     SdsSettings,
     Settings,
     SignerSettings,
@@ -70,6 +71,7 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             callers=tuple(
                 _section(CallerSettings, "caller", t) for t in _tables("caller", document)
             ),
+            bearer=_optional(BearerSettings, "bearer", raw),
             signer=_optional(SignerSettings, "signer", raw),
             sds=_optional(SdsSettings, "sds", raw),
             issuer=_optional(IssuerSettings, "issuer", raw),
@@ -77,6 +79,7 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             metrics=_optional(MetricsSettings, "metrics", raw),
             audit=_optional(AuditSettings, "audit", raw),
             deny_list=_optional(DenyListSettings, "deny_list", raw),
+            process=_section(ProcessSettings, "process", raw["process"] or {}),
             log=_section(LogSettings, "log", raw["log"] or {}),
         )
     )

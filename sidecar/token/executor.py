@@ -34,12 +34,16 @@ _CLOSE_S = 2.0
 
 
 class Caller:
-    """Whoever waits for results. Once `gone`, what still waits for him is not begun."""
+    """Whoever waits for results. Once `gone`, what still waits for him is not begun.
+
+    Callers with the same `flow` take one turn together; by default a caller is one by itself.
+    """
 
     gone = False
 
-    def __init__(self, process: CallingProcess = UNKNOWN) -> None:
+    def __init__(self, process: CallingProcess = UNKNOWN, flow: object = None) -> None:
         self.process = process
+        self.flow = self if flow is None else flow
 
 
 _NOBODY = Caller()
@@ -63,7 +67,8 @@ class TokenExecutor:
     """Runs blocking work on `threads` threads and hands results to the event loop.
 
     Each thread keeps its own token session, which is why they live as long as the
-    process. Lanes share the threads fairly; at most `backlog` pieces of work wait in each.
+    process. Lanes share the threads fairly, and callers share their lane; at most `backlog`
+    pieces of work wait in each.
     A piece that the module does not return from within its limit is answered with
     `TokenUnavailable`; so is all new work while no thread is left.
     """
@@ -122,7 +127,7 @@ class TokenExecutor:
         not begun, and what runs longer is given up; both get an error.
 
         Raises:
-            SignerBusy: the lane's backlog is full.
+            SignerBusy: the lane's backlog is full, and this caller has its part of it.
             TokenUnavailable: the executor was closed, or every thread hangs in the module.
         """
         if self._closed:
@@ -131,10 +136,15 @@ class TokenExecutor:
             raise TokenUnavailable("the token's module does not return from a call; see the log")
         job = _Job(work, done, caller, time.monotonic() + limit, limit, lane)
         with self._lock:
-            self._waiting.put(lane, job)
+            displaced = self._waiting.put(lane, job, caller.flow)
             if self._idle:
                 self._work_came.notify()
         self._pending += 1
+        if displaced:
+            # With the next turn of the loop: it is another's, who may ask again from there.
+            displaced.error = SignerBusy("others, who had fewer waiting, came; ask again")
+            self._finished.append(displaced)
+            self._notify()
         if self._watch is None:
             self._watch = self._loop.call_later(_TICK_S, self._look)
 

@@ -23,8 +23,11 @@ def _submit(
     work: Callable[[], object],
     done: Callable[[Any], None],
     lane: Lane = SERVER,
+    caller: Caller | None = None,
 ) -> None:
-    executor.submit(lane, work, lambda result, _: done(result), limit=BOUND_S)
+    executor.submit(
+        lane, work, lambda result, _: done(result), limit=BOUND_S, caller=caller or Caller()
+    )
 
 
 @pytest.fixture
@@ -181,6 +184,63 @@ async def test_a_flood_in_one_lane_does_not_keep_another_waiting() -> None:
     release.set()
     await soon(lambda: len(order) == 505)
     assert order.index("client") < 50
+    executor.close()
+
+
+async def test_a_caller_waits_for_one_piece_of_work_of_a_flooder_on_the_same_lane() -> None:
+    executor = TokenExecutor(threads=1, backlog=1000)
+    order: list[str] = []
+    release = threading.Event()
+    _submit(executor, lambda: release.wait(BOUND_S), lambda _: None)
+    # The flooder's two connections are one process, and so one flow.
+    floods = [Caller(flow="flooder"), Caller(flow="flooder")]
+    for number in range(512):
+        _submit(executor, list, lambda _: order.append("flood"), caller=floods[number % 2])
+    for _ in range(3):
+        _submit(executor, list, lambda _: order.append("honest"), caller=Caller(flow="honest"))
+    release.set()
+    await soon(lambda: len(order) == 515)
+    assert order[:6].count("honest") == 3
+    executor.close()
+
+
+async def test_what_has_to_leave_a_full_lane_is_answered_busy_and_not_begun() -> None:
+    executor = TokenExecutor(threads=1, backlog=4)
+    began, release = threading.Event(), threading.Event()
+    ran: list[str] = []
+    answers: list[tuple[str, BaseException | None]] = []
+
+    def hold() -> None:
+        began.set()
+        release.wait(BOUND_S)
+
+    _submit(executor, hold, lambda _: None)
+    await soon(began.is_set)
+
+    def ask(name: str, caller: Caller) -> None:
+        executor.submit(
+            SERVER,
+            lambda: ran.append(name),
+            lambda _, error: answers.append((name, error)),
+            limit=BOUND_S,
+            caller=caller,
+        )
+
+    flooder, honest = Caller(), Caller()
+    for number in range(4):
+        ask(f"flood {number}", flooder)
+    ask("honest 0", honest)
+    assert not answers, "an answer comes with the loop's next turn, not from within a call"
+    await soon(lambda: answers)
+    ((name, error),) = answers
+    assert name == "flood 3"
+    assert isinstance(error, SignerBusy)
+    with pytest.raises(SignerBusy, match="4 operations are waiting"):
+        ask("flood 4", flooder)
+    release.set()
+    await soon(lambda: not executor.pending)
+    assert ran == ["flood 0", "honest 0", "flood 1", "flood 2"]
+    assert len(answers) == 5
     executor.close()
 
 
