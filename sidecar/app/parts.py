@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
 from sidecar.callers.accept_proxy import Door
+from sidecar.callers.admin_door import AdminDoor
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
 from sidecar.rpc.sockets import bind, unix_server
@@ -45,6 +47,13 @@ class Parts:
         self.audit: AuditLog | NoAudit = NoAudit()
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
+        signer = settings.signer
+        self._callers_group = signer.group if signer else None
+        self.admin_door = AdminDoor(
+            os.geteuid(),
+            (rule.uid for rule in settings.callers),
+            allow_own_user=signer is not None and signer.allow_own_user,
+        )
 
     async def start(
         self, server: grpc.aio.Server, path: Path, mode: int, group: int | None = None
@@ -60,18 +69,17 @@ class Parts:
     ) -> None:
         """Serves clients that cannot bind a name, as who they are, until the end.
 
-        `door` says who may connect; `forwarded` then knows each of them.
+        `door` says who may connect; `forwarded` then knows each of them. With a mode that lets
+        a group in, that is the callers'.
         """
-        await serve_behind_proxy(
-            self.stack, Front(path, mode, door), server, forwarded, self.audit, _GRACE_S
-        )
+        front = Front(path, mode, door, self._callers_group if mode & 0o070 else None)
+        await serve_behind_proxy(self.stack, front, server, forwarded, self.audit, _GRACE_S)
 
     async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
         """The same for callers, who share the socket's group."""
         server = unix_server()
         server.add_generic_rpc_handlers(handlers)
-        signer = self.settings.signer
-        await self.start(server, path, 0o660, signer.group if signer else None)
+        await self.start(server, path, 0o660, self._callers_group)
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""
@@ -81,7 +89,7 @@ class Parts:
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
         admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry), server)
-        await self.start(server, admin.socket, 0o600)
+        await self.start_behind_proxy(server, admin.socket, 0o600, Forwarded(), self.admin_door)
         if admin.read_only:
             server = unix_server()
             admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
