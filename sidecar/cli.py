@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from sidecar import __version__
+from sidecar.admin_commands import deprovision, live, reinstate, reload, revoke
 from sidecar.audit_commands import audit
 from sidecar.command_options import (
     admin_socket_of,
@@ -17,6 +19,7 @@ from sidecar.command_options import (
     settings_of,
     status_socket_of,
 )
+from sidecar.deny_commands import deny_list
 from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
 from sidecar.key_commands import keys
@@ -43,15 +46,21 @@ def serve(config: Path, production: bool) -> None:
     from sidecar.hardening import start
 
     start.shed_inheritance()
-    settings = settings_of(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
+    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
+    settings = settings_of(config, overrides)
     # Not before: nothing but the configuration is read as root.
     from sidecar.app.serve import serve as run
+    from sidecar.config.load import load
 
-    asyncio.run(run(settings))
+    asyncio.run(run(settings, lambda: load(config, {**os.environ, **overrides})))
 
 
 commands.add_command(keys)
+keys.add_command(live)
+for command in (deprovision, revoke, reinstate, reload):
+    commands.add_command(command)
 commands.add_command(audit)
+commands.add_command(deny_list)
 
 
 @commands.group("token")

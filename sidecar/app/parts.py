@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
 from sidecar.app.behind_proxy import Front, serve_behind_proxy
 from sidecar.app.clock import wall
+from sidecar.app.reload import Reload
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
@@ -22,6 +24,8 @@ from sidecar.callers.accept_proxy import Door
 from sidecar.callers.admin_door import AdminDoor
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
+from sidecar.deny.base import NO_DENIALS, Denials
+from sidecar.rpc.descriptors import make_room_for_descriptors
 from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import AuditCounts
 from sidecar.token.executor import TokenExecutor
@@ -35,9 +39,12 @@ _GRACE_S = 1.0
 class Parts:
     """Opens the token and starts servers; the stack takes them down in reverse order."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: Settings, read: Callable[[], Settings], stack: AsyncExitStack
+    ) -> None:
         self.settings = settings
         self.stack = stack
+        make_room_for_descriptors()
         self.token = open_token(settings.token)
         stack.callback(self.token.close)
         log.info("token opened", **self.token.report.summary())
@@ -45,6 +52,9 @@ class Parts:
         # Replaced before anything happens, where an audit log is configured.
         self.audit_counts = AuditCounts()
         self.audit: AuditLog | NoAudit = NoAudit()
+        # Replaced before there are identities, where a deny list is configured.
+        self.denials: Denials = NO_DENIALS
+        self.reload = Reload(settings, read, lambda: self.audit)
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
         signer = settings.signer
@@ -88,7 +98,7 @@ class Parts:
             return
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
         await self.start_behind_proxy(server, admin.socket, 0o600, Forwarded(), self.admin_door)
         if admin.read_only:
             server = unix_server()

@@ -7,10 +7,10 @@ import asyncio
 import structlog
 
 from sidecar.callers.base import Policy
-from sidecar.callers.credentials import Peer
+from sidecar.callers.credentials import Credentials, Peer
 from sidecar.callers.measurement import Measured
 from sidecar.core.permission import Permissions
-from sidecar.core.process import UNKNOWN, CallingProcess
+from sidecar.core.process import CallingProcess
 from sidecar.errors import CallerRefused
 
 log = structlog.get_logger(__name__)
@@ -21,21 +21,21 @@ REFUSED = "this process may not use this socket; the log of the sidecar says why
 class Connection:
     """One process, measured for all of its calls. Once it has ended it never begins again."""
 
-    def __init__(self, peer: Peer | None) -> None:
-        """It closes `peer`, which only a connection that has ended from the start lacks."""
+    def __init__(self, peer: Peer) -> None:
+        """It closes `peer` at its end."""
         self.calls: set[Call] = set()
         self.measured: Measured | None = None
         self._peer = peer
         self._ended: str | None = None
         # Apart from the peer, which is closed when this is to be removed.
-        self._watched = peer.pidfd if peer else None
+        self._watched = peer.pidfd
         if self._watched is not None:
             asyncio.get_running_loop().add_reader(self._watched, self._process_ended)
 
     @classmethod
-    def refused(cls, reason: str) -> Connection:
+    def refused(cls, credentials: Credentials, reason: str) -> Connection:
         """One whose process is not known, and will not be."""
-        connection = cls(None)
+        connection = cls(Peer(credentials, None))
         connection.end(reason)
         return connection
 
@@ -44,8 +44,6 @@ class Connection:
         """As it was last measured; before that, what it connected with."""
         if self.measured:
             return self.measured.process
-        if self._peer is None:
-            return UNKNOWN
         credentials = self._peer.credentials
         return CallingProcess(uid=credentials.uid, gid=credentials.gid, pid=credentials.pid)
 
@@ -55,9 +53,9 @@ class Connection:
         Raises:
             CallerRefused: it has ended; the text is for the log.
         """
-        if self._ended is None and self._peer:
-            return self._peer
-        raise CallerRefused(self._ended or "")
+        if self._ended is not None:
+            raise CallerRefused(self._ended)
+        return self._peer
 
     def end(self, reason: str) -> None:
         """Ends its calls, for good. The first reason counts."""
@@ -66,8 +64,7 @@ class Connection:
         if self._watched is not None:
             asyncio.get_running_loop().remove_reader(self._watched)
             self._watched = None
-        if self._peer:
-            self._peer.close()
+        self._peer.close()
         for call in self.calls:
             call.end()
 

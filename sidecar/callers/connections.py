@@ -12,7 +12,7 @@ import structlog
 
 from sidecar.callers.accepted import Accepted, accepted
 from sidecar.callers.connection import Connection
-from sidecar.callers.credentials import Peer
+from sidecar.callers.credentials import Credentials, Peer
 from sidecar.callers.forwarded import PROXY_NAME, Forwarded
 from sidecar.errors import CallerRefused
 
@@ -74,17 +74,16 @@ class Connections:
                 self._open[each.cookie] = self._met(each)
 
     def _met(self, new: Accepted) -> Connection:
+        credentials = Credentials.of(new.connection)
         try:
-            return Connection(self._peer(new))
+            return Connection(self._peer(new, credentials))
         except CallerRefused as reason:
-            return Connection.refused(str(reason))
+            return Connection.refused(credentials, str(reason))
 
-    def _peer(self, new: Accepted) -> Peer:
-        peer = Peer.of(new.connection)
-        ours = peer.credentials.pid == os.getpid()
+    def _peer(self, new: Accepted, credentials: Credentials) -> Peer:
+        ours = credentials.pid == os.getpid()
         if not ours and not new.name.startswith(PROXY_NAME):
-            return peer
-        peer.close()
+            return Peer.of(new.connection)
         # Whoever takes a name of the proxy's, in another network namespace, is not the proxy.
         forwarded = self._forwarded.peer(new.name) if ours else None
         if forwarded is None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 # asm-generic/socket.h, Linux 6.5; Python has no name for it.
 SO_PEERPIDFD = 77
+# linux/capability.h
+_CAP_SYS_PTRACE = 19
 
 
 class PidIdentity(Enum):
@@ -45,3 +47,20 @@ def unknown_user() -> int | None:
     if sum(int(count) for _, _, count in known) >= 2**32 - 1:
         return None
     return int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
+
+
+def numbers_are_ours() -> bool:
+    """Whether /proc numbers processes as the kernel does for us.
+
+    It does not where it was mounted in another PID namespace: the same number is another process.
+    """
+    return str(Path("/proc/self").readlink()) == str(os.getpid())
+
+
+def sees_other_users_programs() -> bool:
+    """Whether we may read which file a process of another user runs: CAP_SYS_PTRACE, ptrace(2)."""
+    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> _CAP_SYS_PTRACE & 1)
+    return False

@@ -11,6 +11,7 @@ from pathlib import Path
 from sidecar.callers.credentials import Credentials, Peer, process_start
 from sidecar.callers.executables import Executables, FileIdentity
 from sidecar.callers.interpreters import is_interpreter
+from sidecar.callers.kernel import numbers_are_ours
 from sidecar.callers.proc import boot_time, cgroup_path, security_label
 from sidecar.core.process import CallingProcess
 from sidecar.errors import CallerRefused
@@ -49,10 +50,10 @@ def measure(peer: Peer, executables: Executables) -> Measured:
     """
     # Another thread may close `peer`, and its descriptor's number would be another's.
     with closing(peer.duplicate()) as own:
-        if own.credentials.pid:
+        if own.credentials.pid and numbers_are_ours():
             measured = _visible(own.credentials, executables)
         else:
-            # In another PID namespace: there is no number by which to look for it.
+            # In another PID namespace, or /proc is: there is no number by which to look for it.
             measured = Measured(CallingProcess(uid=own.credentials.uid, gid=own.credentials.gid))
         # What was read under its number was of this process only if it has not ended since.
         if own.ended:
@@ -109,6 +110,6 @@ def _label(directory: Path) -> str | None:
 
 
 def _moment(start: int) -> datetime:
-    booted = boot_time(Path("/proc/stat").read_text("ascii"))
+    booted = boot_time(Path("/proc/stat").read_text("utf-8"))
     since = timedelta(seconds=start / os.sysconf("SC_CLK_TCK"))
     return datetime.fromtimestamp(booted, UTC) + since

@@ -11,6 +11,7 @@ from typing import Any
 
 from sidecar.config.authorities import CaSettings
 from sidecar.config.callers import BearerSettings, CallerSettings
+from sidecar.config.deny_list import DenyListSettings
 from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
@@ -162,6 +163,16 @@ class SignerSettings:
         "for evaluation: whether callers may run as the sidecar's own user, or as root",
         default=False,
     )
+    caller_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that one process may ask for before it is told busy",
+        default=20_000,
+    )
+    key_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that may be asked for with one key, by all together",
+        default=20_000,
+    )
 
 
 @dataclass(frozen=True)
@@ -286,6 +297,7 @@ class Settings:
     metrics: MetricsSettings | None
     audit: AuditSettings | None
     process: ProcessSettings
+    deny_list: DenyListSettings | None
     log: LogSettings
 
     @property
@@ -306,5 +318,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "metrics": MetricsSettings,
     "audit": AuditSettings,
     "process": ProcessSettings,
+    "deny_list": DenyListSettings,
     "log": LogSettings,
 }

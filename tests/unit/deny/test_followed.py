@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from sidecar.core.deny_list import DenyList, WhenStale
-from sidecar.core.journal import Fact
 from sidecar.deny import followed as module
 from sidecar.deny.base import Signed
 from sidecar.deny.files import DenyListFiles
-from sidecar.deny.followed import FollowedDenyList
 from sidecar.deny.kept import KeptFile
 from sidecar.errors import (
     ConfigurationError,
@@ -27,63 +24,20 @@ from sidecar.errors import (
     SigningRefused,
     StartFailed,
 )
-from tests.fixtures.clock import Clock
-from tests.fixtures.deny_lists import OTHER, PEER, ListSigner, deny_list
+from tests.fixtures.deny_lists import OTHER, PEER, DenyWorld, ListSigner, deny_list
 from tests.fixtures.waiting import settle
 
 _HOUR = timedelta(hours=1)
 
 
-@dataclass
-class _Written:
-    """A journal."""
-
-    records: list[tuple[str, dict[str, Fact]]] = field(default_factory=list)
-
-    def record(self, event: str, **facts: Fact) -> None:
-        self.records.append((event, facts))
-
-    @property
-    def events(self) -> list[str]:
-        return [event for event, _ in self.records]
-
-
-class _World:
-    """Files, a clock, and one life after the other."""
-
-    def __init__(self, directory: Path) -> None:
-        self.clock = Clock()
-        self.signer = ListSigner()
-        self.journal = _Written()
-        self.files = DenyListFiles(directory / "list", directory / "keys")
-        self.state = directory / "state"
-        self.files.key.write_bytes(self.signer.pem)
-
-    def put(self, listed: DenyList, signer: ListSigner | None = None) -> None:
-        self.put_bytes((signer or self.signer).sign(listed))
-
-    def put_bytes(self, content: bytes) -> None:
-        new = self.files.file.with_suffix(".new")
-        new.write_bytes(content)
-        new.replace(self.files.file)
-
-    async def life(self, when_stale: WhenStale = WhenStale.KEEP) -> FollowedDenyList:
-        made = FollowedDenyList(
-            self.files, KeptFile(self.state), when_stale, self.clock, self.journal
-        )
-        await made.restore()
-        await made.look()
-        return made
-
-
 @pytest.fixture
-def world(tmp_path: Path) -> _World:
+def world(tmp_path: Path) -> DenyWorld:
     structlog.reset_defaults()
-    return _World(tmp_path)
+    return DenyWorld(tmp_path)
 
 
 async def test_a_list_is_taken_recorded_and_replaced_by_one_of_a_higher_sequence(
-    world: _World,
+    world: DenyWorld,
 ) -> None:
     first, second = deny_list(1, PEER), deny_list(5, PEER, OTHER)
     world.put(first)
@@ -113,7 +67,7 @@ async def test_a_list_is_taken_recorded_and_replaced_by_one_of_a_higher_sequence
     ],
 )
 async def test_a_replay_is_refused_once_also_by_the_next_life(
-    world: _World, replay: DenyList, told: str, again: bool
+    world: DenyWorld, replay: DenyList, told: str, again: bool
 ) -> None:
     taken = deny_list(5, PEER, OTHER)
     world.put(taken)
@@ -134,7 +88,7 @@ async def test_a_replay_is_refused_once_also_by_the_next_life(
     assert followed.complaint == ""
 
 
-async def test_the_list_lives_on_where_its_file_is_gone(world: _World) -> None:
+async def test_the_list_lives_on_where_its_file_is_gone(world: DenyWorld) -> None:
     taken = deny_list(5, PEER)
     world.put(taken)
     followed = await world.life()
@@ -150,7 +104,9 @@ async def test_the_list_lives_on_where_its_file_is_gone(world: _World) -> None:
     assert world.journal.events == ["deny list taken"]
 
 
-async def test_it_is_kept_before_it_counts(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_kept_before_it_counts(
+    world: DenyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.put(deny_list(1))
     followed = await world.life()
     world.put(deny_list(2, PEER))
@@ -170,7 +126,7 @@ async def test_it_is_kept_before_it_counts(world: _World, monkeypatch: pytest.Mo
     assert world.journal.events == ["deny list taken"] * 2
 
 
-async def test_damage_to_what_was_kept_ends_the_start(world: _World) -> None:
+async def test_damage_to_what_was_kept_ends_the_start(world: DenyWorld) -> None:
     world.put(deny_list(5, PEER))
     await world.life()
     (kept,) = world.state.iterdir()
@@ -181,7 +137,7 @@ async def test_damage_to_what_was_kept_ends_the_start(world: _World) -> None:
 
 
 async def test_without_what_was_kept_any_list_is_the_first_and_a_line_says_so(
-    world: _World,
+    world: DenyWorld,
 ) -> None:
     world.put(deny_list(5, PEER))
     await world.life()
@@ -194,7 +150,7 @@ async def test_without_what_was_kept_any_list_is_the_first_and_a_line_says_so(
     assert [e["log_level"] for e in logged if "no deny list was kept" in e["event"]] == ["warning"]
 
 
-async def test_keys_are_rotated_while_it_runs(world: _World) -> None:
+async def test_keys_are_rotated_while_it_runs(world: DenyWorld) -> None:
     new = ListSigner()
     world.put(deny_list(1))
     followed = await world.life()
@@ -216,7 +172,7 @@ async def test_keys_are_rotated_while_it_runs(world: _World) -> None:
     assert "no public key, PEM" in followed.complaint
 
 
-async def test_the_same_list_may_be_signed_anew_with_another_key(world: _World) -> None:
+async def test_the_same_list_may_be_signed_anew_with_another_key(world: DenyWorld) -> None:
     new, taken = ListSigner(), deny_list(1, PEER)
     world.put(taken)
     followed = await world.life()
@@ -231,7 +187,7 @@ async def test_the_same_list_may_be_signed_anew_with_another_key(world: _World) 
 
 
 async def test_a_kept_list_that_no_key_has_signed_counts_by_its_sequence_alone(
-    world: _World,
+    world: DenyWorld,
 ) -> None:
     world.put(deny_list(5, PEER))
     await world.life()
@@ -247,7 +203,7 @@ async def test_a_kept_list_that_no_key_has_signed_counts_by_its_sequence_alone(
     assert await followed.look()
 
 
-async def test_a_list_from_the_future_is_taken_when_its_time_has_come(world: _World) -> None:
+async def test_a_list_from_the_future_is_taken_when_its_time_has_come(world: DenyWorld) -> None:
     early = deny_list(2, PEER, issued_at=world.clock() + _HOUR, lasts=_HOUR)
     world.put(deny_list(1))
     followed = await world.life()
@@ -262,7 +218,7 @@ async def test_a_list_from_the_future_is_taken_when_its_time_has_come(world: _Wo
 
 
 async def test_what_has_not_changed_is_not_verified_again(
-    world: _World, monkeypatch: pytest.MonkeyPatch
+    world: DenyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.put(deny_list(1))
     verifications: list[Signed] = []
@@ -280,7 +236,7 @@ async def test_what_has_not_changed_is_not_verified_again(
     assert len(verifications) == 2
 
 
-async def test_each_list_that_is_refused_counts(world: _World) -> None:
+async def test_each_list_that_is_refused_counts(world: DenyWorld) -> None:
     followed = await world.life()
     for junk in (b"a", b"b", b"a"):
         world.put_bytes(junk)
@@ -292,7 +248,7 @@ async def test_each_list_that_is_refused_counts(world: _World) -> None:
 # Stale, or missing.
 
 
-async def test_what_is_kept_when_stale_goes_on_with_an_alarm(world: _World) -> None:
+async def test_what_is_kept_when_stale_goes_on_with_an_alarm(world: DenyWorld) -> None:
     taken = deny_list(1, PEER, lasts=_HOUR)
     world.put(taken)
     followed = await world.life()
@@ -314,7 +270,7 @@ async def test_what_is_kept_when_stale_goes_on_with_an_alarm(world: _World) -> N
     assert [entry["event"] for entry in logged] == ["deny list taken", "deny list up to date"]
 
 
-async def test_refuse_signs_nothing_from_the_second_on_without_a_look(world: _World) -> None:
+async def test_refuse_signs_nothing_from_the_second_on_without_a_look(world: DenyWorld) -> None:
     world.put(deny_list(1, PEER, lasts=_HOUR))
     followed = await world.life(WhenStale.REFUSE)
     world.clock.advance(_HOUR - timedelta(seconds=1))
@@ -328,7 +284,7 @@ async def test_refuse_signs_nothing_from_the_second_on_without_a_look(world: _Wo
 
 
 @pytest.mark.parametrize("when_stale", WhenStale)
-async def test_without_any_list_only_keep_signs(world: _World, when_stale: WhenStale) -> None:
+async def test_without_any_list_only_keep_signs(world: DenyWorld, when_stale: WhenStale) -> None:
     with capture_logs() as logged:
         followed = await world.life(when_stale)
     assert followed.current is None
@@ -341,7 +297,7 @@ async def test_without_any_list_only_keep_signs(world: _World, when_stale: WhenS
             followed.require_signing(OTHER)
 
 
-async def test_a_stale_list_that_is_newer_is_taken_and_stays_stale(world: _World) -> None:
+async def test_a_stale_list_that_is_newer_is_taken_and_stays_stale(world: DenyWorld) -> None:
     world.put(deny_list(1))
     followed = await world.life(WhenStale.REFUSE)
     world.clock.advance(2 * _HOUR)
@@ -352,7 +308,7 @@ async def test_a_stale_list_that_is_newer_is_taken_and_stays_stale(world: _World
         followed.require_signing(OTHER)
 
 
-async def test_who_is_on_the_list_himself_gets_no_signature(world: _World) -> None:
+async def test_who_is_on_the_list_himself_gets_no_signature(world: DenyWorld) -> None:
     world.put(deny_list(3, PEER))
     followed = await world.life()
     with pytest.raises(SigningRefused, match="is on the deny list of sequence 3") as refused:
@@ -366,7 +322,7 @@ async def test_who_is_on_the_list_himself_gets_no_signature(world: _World) -> No
 # What must not happen to the loop that follows it.
 
 
-async def test_a_bug_takes_no_list_away(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_takes_no_list_away(world: DenyWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.put(deny_list(1, PEER))
     followed = await world.life()
 
@@ -380,7 +336,7 @@ async def test_a_bug_takes_no_list_away(world: _World, monkeypatch: pytest.Monke
 
 
 async def test_a_disk_that_hangs_is_a_complaint(
-    world: _World, monkeypatch: pytest.MonkeyPatch
+    world: DenyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", timedelta(milliseconds=50))
     world.put(deny_list(1, PEER))
@@ -402,7 +358,7 @@ async def test_a_disk_that_hangs_is_a_complaint(
 
 
 async def test_whoever_is_to_be_told_is_told_of_other_lists_alone(
-    world: _World, monkeypatch: pytest.MonkeyPatch
+    world: DenyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LOOK_S", 0.0)
     world.put(deny_list(1))
@@ -435,7 +391,7 @@ async def test_whoever_is_to_be_told_is_told_of_other_lists_alone(
     assert told == [2]
 
 
-def test_keys_that_are_none_are_a_wrong_setting(world: _World) -> None:
+def test_keys_that_are_none_are_a_wrong_setting(world: DenyWorld) -> None:
     world.files.require_keys()
     world.files.key.write_bytes(b"")
     with pytest.raises(ConfigurationError, match=r"deny_list\.key .*no public key, PEM"):
