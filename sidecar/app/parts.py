@@ -17,6 +17,7 @@ from sidecar.admin.service import AdminService, ObserverService
 from sidecar.app.behind_proxy import Front, serve_behind_proxy
 from sidecar.app.clock import wall
 from sidecar.app.reload import Reload
+from sidecar.app.start import KeptApart
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
@@ -64,6 +65,7 @@ class Parts:
             (rule.uid for rule in settings.callers),
             allow_own_user=signer is not None and signer.allow_own_user,
         )
+        self.reload.register(KeptApart(self.admin_door))
 
     async def start(
         self, server: grpc.aio.Server, path: Path, mode: int, group: int | None = None
