@@ -26,7 +26,6 @@ class Front:
     path: Path
     mode: int
     door: Door
-    # The socket's, if it is not to be that of the process.
     group: int | None = None
 
 

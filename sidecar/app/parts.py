@@ -59,7 +59,6 @@ class Parts:
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
         signer = settings.signer
-        self._callers_group = signer.group if signer else None
         self.admin_door = AdminDoor(
             os.geteuid(),
             (rule.uid for rule in settings.callers),
@@ -76,22 +75,28 @@ class Parts:
         self.stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
 
-    async def start_behind_proxy(
-        self, server: grpc.aio.Server, path: Path, mode: int, forwarded: Forwarded, door: Door
-    ) -> None:
-        """Serves clients that cannot bind a name, as who they are, until the end.
-
-        `door` says who may connect; `forwarded` then knows each of them. With a mode that lets
-        a group in, that is the callers'.
-        """
-        front = Front(path, mode, door, self._callers_group if mode & 0o070 else None)
-        await serve_behind_proxy(self.stack, front, server, forwarded, self.audit, _GRACE_S)
-
     async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
         """The same for callers, who share the socket's group."""
         server = unix_server()
         server.add_generic_rpc_handlers(handlers)
-        await self.start(server, path, 0o660, self._callers_group)
+        await self.start(server, path, 0o660, self._group)
+
+    async def serve_behind_proxy(
+        self, path: Path, forwarded: Forwarded, door: Door, *handlers: grpc.GenericRpcHandler
+    ) -> None:
+        """The same for clients that cannot bind a name; `forwarded` then knows each of them.
+
+        `door` says who may connect.
+        """
+        server = unix_server()
+        server.add_generic_rpc_handlers(handlers)
+        front = Front(path, 0o660, door, self._group)
+        await serve_behind_proxy(self.stack, front, server, forwarded, self.audit, _GRACE_S)
+
+    @property
+    def _group(self) -> int | None:
+        """The callers'."""
+        return self.settings.signer.group if self.settings.signer else None
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""
@@ -101,7 +106,8 @@ class Parts:
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
         admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
-        await self.start_behind_proxy(server, admin.socket, 0o600, Forwarded(), self.admin_door)
+        front = Front(admin.socket, 0o600, self.admin_door)
+        await serve_behind_proxy(self.stack, front, server, Forwarded(), self.audit, _GRACE_S)
         if admin.read_only:
             server = unix_server()
             admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)

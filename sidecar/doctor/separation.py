@@ -63,7 +63,15 @@ def _known_by(rule: CallerSettings, process: Process, *, sees_programs: bool) ->
     check = f"caller {rule.name}: known by"
     points = [
         name
-        for name in ("gid", "executables", "pod", "label", "started_within", "bearer")
+        for name in (
+            "gid",
+            "executables",
+            "pod",
+            "cgroup",
+            "label",
+            "started_within",
+            "bearer_subject",
+        )
         if getattr(rule, name, None)
     ]
     known_by = ", ".join([user_name(rule.uid), *points])

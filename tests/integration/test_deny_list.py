@@ -15,12 +15,13 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.app.clock import wall
 from tests.fixtures.audit import records
 from tests.fixtures.config_maps import ConfigMap
-from tests.fixtures.configurations import sections, serve, toml, watching
+from tests.fixtures.configurations import sections, serve, watching
 from tests.fixtures.deny_lists import PEER, ListSigner, deny_list
 from tests.fixtures.mesh import Mesh, spiffe_id, status
 from tests.fixtures.process import MeshkeyProcess, run_cli
 from tests.fixtures.requests import sign_request
 from tests.fixtures.scraping import scrape
+from tests.fixtures.toml import toml
 from tests.fixtures.waiting import eventually, soon
 
 _HOUR = timedelta(hours=1)
