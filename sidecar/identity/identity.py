@@ -86,14 +86,25 @@ class Identity:
 
     @property
     def health(self) -> Health:
-        """How its certificate is doing now."""
-        return self._rotation.health(self._clock().wall)
+        """How its certificate, and the lease of its key, are doing now."""
+        now = self._clock().wall
+        health = self._rotation.health(now)
+        if current := self.store.current:
+            return self.keyring.leases.health(health, now, current.chain.not_after)
+        return health
+
+    @property
+    def lease_end(self) -> datetime | None:
+        """When nothing is signed any more unless a CA answers; `None` before the first."""
+        current = self.store.current
+        return self.keyring.leases.end(current.chain.not_after) if current else None
 
     async def run(self) -> None:
         """Keeps the identity valid until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_watch())
             group.create_task(self._keep_valid())
+            group.create_task(self._memory.follow())
 
     async def renew(self) -> int:
         """Gets a new certificate now, for a new key unless one is given; returns its generation.
@@ -134,6 +145,7 @@ class Identity:
             current = self.store.current
             kept = {current.key_id} if current and self._memory.lasts else set()
             await self.keyring.close(kept)
+            await self._memory.note()
 
     async def _keep_watch(self) -> None:
         """Looks at the clocks, the roots and the time that is left."""
@@ -193,6 +205,7 @@ class Identity:
         """Whether an earlier start's key and certificate are in use again."""
         kept = await self._memory.recall(self.anchors.own, self._clock().wall)
         if kept is not None:
+            self.keyring.leases.resume(kept.enrolled.key.id, kept.lease)
             self._publish(kept.enrolled, kept.obtained)
         self.begun.set()
         return kept is not None and bool(self._rotation.wait(self._clock()))
@@ -204,6 +217,7 @@ class Identity:
             lambda: self._clock().wall, self.store.generation + 1, lambda: self.anchors.own
         )
         obtained = self._clock().wall
+        self.keyring.leases.begin(enrolled.key.id, enrolled.chain)
         generation = self._publish(enrolled, obtained)
         self.renewals.succeeded += 1
         await self._memory.keep(enrolled, obtained)
@@ -240,7 +254,7 @@ class Identity:
         generation = self.publisher.publish(enrolled, self.anchors.bundles(now.wall))
         self.last_error = ""
         self._rotation = self._rotation.succeeded(
-            now, obtained, enrolled.chain.not_after, _chance()
+            now, obtained, self.keyring.leases.renew_before(enrolled.chain.not_after), _chance()
         )
         if previous:
             self._lost.intersection_update({previous.key_id})
@@ -250,6 +264,7 @@ class Identity:
         return generation
 
     def _remember(self, error: Exception) -> None:
+        self.keyring.leases.renewal_failed(error)
         self.last_error = str(error) or type(error).__name__
         self.renewals.failed += 1
 
@@ -263,6 +278,8 @@ class Identity:
             log.warning("certificate not renewed in time", **facts)
         elif health is Health.CRITICAL:
             log.error("certificate about to expire", **facts)
+        elif health is Health.LAPSED:
+            log.critical("lease over, nothing is signed", **facts)
         elif health is Health.EXPIRED:
             log.critical("certificate expired, nothing is signed", **facts)
         elif before is not Health.WAITING:

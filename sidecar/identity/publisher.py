@@ -121,7 +121,7 @@ class Publisher:
             )
 
     def _leaves(self, snapshot: Snapshot) -> tuple[bytes, ...]:
-        before = self.keyring.grant(snapshot.key_id)
+        before = self.keyring.unexpired(snapshot.key_id)
         leaves = (snapshot.chain.certificates[0], *(before.leaves if before else ()))
         return leaves[:_LEAVES]
 

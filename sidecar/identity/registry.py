@@ -33,7 +33,11 @@ class IdentityRegistry:
             raise UnknownIdentity(f"no identity {name!r} here; see: meshkey status") from None
 
     def grant(self, key_id: KeyId) -> KeyGrant | None:
-        """What may be signed with `key_id`, whichever identity it belongs to."""
+        """What may be signed with `key_id`, whichever identity it belongs to.
+
+        Raises:
+            SigningRefused: its lease is over.
+        """
         owner = self._owner(key_id)
         return owner.keyring.grant(key_id) if owner else None
 
@@ -53,6 +57,6 @@ class IdentityRegistry:
 
     def _owner(self, key_id: KeyId) -> Identity | None:
         for identity in self._identities.values():
-            if identity.keyring.grant(key_id):
+            if identity.keyring.unexpired(key_id):
                 return identity
         return None
