@@ -7,7 +7,7 @@ from sidecar.core.rotation import Health
 from sidecar.identity.identity import Identity
 
 # An alarm is not yet a failure: a pod that is restarted for it loses what still works.
-_UNWELL = (Health.WAITING, Health.EXPIRED)
+_UNWELL = (Health.WAITING, Health.LAPSED, Health.EXPIRED)
 
 
 def problems_of(seen: Observed) -> list[str]:
@@ -22,7 +22,11 @@ def problems_of(seen: Observed) -> list[str]:
 
 
 def _problem(identity: Identity) -> str:
-    what = "expired" if identity.health is Health.EXPIRED else "no certificate yet"
+    lease = identity.keyring.leases.newest
+    if identity.health is Health.LAPSED and lease:
+        what = lease.end_in_words
+    else:
+        what = "expired" if identity.health is Health.EXPIRED else "no certificate yet"
     return f"identity {identity.name!r}: {what}" + (
         f": {identity.last_error}" if identity.last_error else ""
     )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+sidecar/_proto/meshkey/admin/v1/admin.proto\x12\x10meshkey.admin.v1\"\x0f\n\rHealthRequest\"\"\n\x0eHealthResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\"\x0f\n\rStatusRequest\"\xd6\x01\n\x0eStatusResponse\x12,\n\x05token\x18\x01 \x01(\x0b\x32\x1d.meshkey.admin.v1.TokenStatus\x12\x34\n\nidentities\x18\x02 \x03(\x0b\x32 .meshkey.admin.v1.IdentityStatus\x12\x0e\n\x06signed\x18\x03 \x01(\x04\x12\x0f\n\x07refused\x18\x04 \x01(\x04\x12\x15\n\rtold_to_retry\x18\x05 \x01(\x04\x12(\n\x03sds\x18\x06 \x01(\x0b\x32\x1b.meshkey.admin.v1.SdsStatus\"C\n\tSdsStatus\x12\x0f\n\x07streams\x18\x01 \x01(\r\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x04\"Q\n\x0bTokenStatus\x12\r\n\x05label\x18\x01 \x01(\t\x12\x11\n\tassurance\x18\x02 \x01(\t\x12\x12\n\nsignatures\x18\x03 \x01(\x04\x12\x0c\n\x04hung\x18\x04 \x01(\r\"\xe3\x02\n\x0eIdentityStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12\x12\n\nnot_before\x18\x06 \x01(\x03\x12\x11\n\tnot_after\x18\x07 \x01(\x03\x12\x14\n\x0cnext_renewal\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x37\n\x0bsubscribers\x18\n \x03(\x0b\x32\".meshkey.admin.v1.SubscriberStatus\x12\x12\n\nkey_origin\x18\x0b \x01(\t\x12\x0e\n\x06health\x18\x0c \x01(\t\x12\x11\n\tauthority\x18\r \x01(\t\x12,\n\x05trust\x18\x0e \x03(\x0b\x32\x1d.meshkey.admin.v1.TrustStatus\x12\r\n\x05token\x18\x0f \x01(\t\"A\n\x0bTrustStatus\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x01(\r\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"[\n\x10SubscriberStatus\x12\x18\n\x10\x61\x63ked_generation\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\"!\n\rRotateRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\"$\n\x0eRotateResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x32\xa4\x01\n\x08Observer\x12K\n\x06Status\x12\x1f.meshkey.admin.v1.StatusRequest\x1a .meshkey.admin.v1.StatusResponse\x12K\n\x06Health\x12\x1f.meshkey.admin.v1.HealthRequest\x1a .meshkey.admin.v1.HealthResponse2T\n\x05\x41\x64min\x12K\n\x06Rotate\x12\x1f.meshkey.admin.v1.RotateRequest\x1a .meshkey.admin.v1.RotateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+sidecar/_proto/meshkey/admin/v1/admin.proto\x12\x10meshkey.admin.v1\"\x0f\n\rHealthRequest\"\"\n\x0eHealthResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\"\x0f\n\rStatusRequest\"\xd6\x01\n\x0eStatusResponse\x12,\n\x05token\x18\x01 \x01(\x0b\x32\x1d.meshkey.admin.v1.TokenStatus\x12\x34\n\nidentities\x18\x02 \x03(\x0b\x32 .meshkey.admin.v1.IdentityStatus\x12\x0e\n\x06signed\x18\x03 \x01(\x04\x12\x0f\n\x07refused\x18\x04 \x01(\x04\x12\x15\n\rtold_to_retry\x18\x05 \x01(\x04\x12(\n\x03sds\x18\x06 \x01(\x0b\x32\x1b.meshkey.admin.v1.SdsStatus\"C\n\tSdsStatus\x12\x0f\n\x07streams\x18\x01 \x01(\r\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x04\"Q\n\x0bTokenStatus\x12\r\n\x05label\x18\x01 \x01(\t\x12\x11\n\tassurance\x18\x02 \x01(\t\x12\x12\n\nsignatures\x18\x03 \x01(\x04\x12\x0c\n\x04hung\x18\x04 \x01(\r\"\xf6\x02\n\x0eIdentityStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12\x12\n\nnot_before\x18\x06 \x01(\x03\x12\x11\n\tnot_after\x18\x07 \x01(\x03\x12\x14\n\x0cnext_renewal\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x37\n\x0bsubscribers\x18\n \x03(\x0b\x32\".meshkey.admin.v1.SubscriberStatus\x12\x12\n\nkey_origin\x18\x0b \x01(\t\x12\x0e\n\x06health\x18\x0c \x01(\t\x12\x11\n\tauthority\x18\r \x01(\t\x12,\n\x05trust\x18\x0e \x03(\x0b\x32\x1d.meshkey.admin.v1.TrustStatus\x12\r\n\x05token\x18\x0f \x01(\t\x12\x11\n\tlease_end\x18\x10 \x01(\x03\"A\n\x0bTrustStatus\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x01(\r\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"[\n\x10SubscriberStatus\x12\x18\n\x10\x61\x63ked_generation\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\"!\n\rRotateRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\"$\n\x0eRotateResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x32\xa4\x01\n\x08Observer\x12K\n\x06Status\x12\x1f.meshkey.admin.v1.StatusRequest\x1a .meshkey.admin.v1.StatusResponse\x12K\n\x06Health\x12\x1f.meshkey.admin.v1.HealthRequest\x1a .meshkey.admin.v1.HealthResponse2T\n\x05\x41\x64min\x12K\n\x06Rotate\x12\x1f.meshkey.admin.v1.RotateRequest\x1a .meshkey.admin.v1.RotateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,17 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSTATUS']._serialized_start=421
   _globals['_TOKENSTATUS']._serialized_end=502
   _globals['_IDENTITYSTATUS']._serialized_start=505
-  _globals['_IDENTITYSTATUS']._serialized_end=860
-  _globals['_TRUSTSTATUS']._serialized_start=862
-  _globals['_TRUSTSTATUS']._serialized_end=927
-  _globals['_SUBSCRIBERSTATUS']._serialized_start=929
-  _globals['_SUBSCRIBERSTATUS']._serialized_end=1020
-  _globals['_ROTATEREQUEST']._serialized_start=1022
-  _globals['_ROTATEREQUEST']._serialized_end=1055
-  _globals['_ROTATERESPONSE']._serialized_start=1057
-  _globals['_ROTATERESPONSE']._serialized_end=1093
-  _globals['_OBSERVER']._serialized_start=1096
-  _globals['_OBSERVER']._serialized_end=1260
-  _globals['_ADMIN']._serialized_start=1262
-  _globals['_ADMIN']._serialized_end=1346
+  _globals['_IDENTITYSTATUS']._serialized_end=879
+  _globals['_TRUSTSTATUS']._serialized_start=881
+  _globals['_TRUSTSTATUS']._serialized_end=946
+  _globals['_SUBSCRIBERSTATUS']._serialized_start=948
+  _globals['_SUBSCRIBERSTATUS']._serialized_end=1039
+  _globals['_ROTATEREQUEST']._serialized_start=1041
+  _globals['_ROTATEREQUEST']._serialized_end=1074
+  _globals['_ROTATERESPONSE']._serialized_start=1076
+  _globals['_ROTATERESPONSE']._serialized_end=1112
+  _globals['_OBSERVER']._serialized_start=1115
+  _globals['_OBSERVER']._serialized_end=1279
+  _globals['_ADMIN']._serialized_start=1281
+  _globals['_ADMIN']._serialized_end=1365
 # @@protoc_insertion_point(module_scope)
