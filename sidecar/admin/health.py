@@ -22,11 +22,14 @@ def problems_of(seen: Observed) -> list[str]:
 
 
 def _problem(identity: Identity) -> str:
+    error = f": {identity.last_error}" if identity.last_error else ""
+    return f"identity {identity.name!r}: {_state(identity)}{error}"
+
+
+def _state(identity: Identity) -> str:
+    if identity.health is Health.WAITING:
+        return "no certificate yet"
+    if identity.health is Health.EXPIRED:
+        return "expired"
     lease = identity.keyring.leases.newest
-    if identity.health is Health.LAPSED and lease:
-        what = lease.end_in_words
-    else:
-        what = "expired" if identity.health is Health.EXPIRED else "no certificate yet"
-    return f"identity {identity.name!r}: {what}" + (
-        f": {identity.last_error}" if identity.last_error else ""
-    )
+    return f"its lease is over: {lease.silence}" if lease else "its key has no lease"

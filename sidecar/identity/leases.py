@@ -62,7 +62,8 @@ class Leases:
             raise SigningRefused(RefusalReason.LEASE, "the key has no lease")
         if lease.is_over(self.clock().boot):
             raise SigningRefused(
-                RefusalReason.LEASE, f"{lease.end_in_words}; meshkey status shows the last error"
+                RefusalReason.LEASE,
+                f"the key's lease is over: {lease.silence}; see last error in: meshkey status",
             )
 
     def renewal_failed(self, error: Exception) -> None:

@@ -97,8 +97,8 @@ async def test_a_key_signs_until_the_end_of_its_lease_and_no_longer(
         identity.keyring.grant(_current(identity).key_id)
     assert refused.value.reason is RefusalReason.LEASE
     assert str(refused.value) == (
-        "its lease is over: no CA has issued a certificate since 2030-01-01T12:00:00+00:00; "
-        "meshkey status shows the last error"
+        "the key's lease is over: no CA has issued a certificate since "
+        "2030-01-01T12:00:00+00:00; see last error in: meshkey status"
     )
 
 
