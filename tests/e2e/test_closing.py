@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -306,6 +307,26 @@ def test_a_denied_server_is_left_and_not_called_again(
     record.wait_for_handshakes(client__ok=1, client__failed__peer_denied=1)
     # It was refused before it had our signature.
     assert record.signatures() == {"asked": 1, "made": 1}
+
+
+def test_a_connection_ends_with_its_peers_certificate_where_that_is_configured(
+    lab: Lab, application: Application, stack: ExitStack
+) -> None:
+    timeout = "              handshake_timeout_ms: 10000\n"
+    text = bootstrap("server", {timeout: f"{timeout}              peer_expiry_slack_ms: 500\n"})
+    server = stack.enter_context(lab.server(application.port, text))
+    wait_for_identity(server)
+    record, port = Record(server), server.port("mtls")
+    expiring = lab.forge.certify(CLIENT, valid_for=timedelta(seconds=5))
+    brief = Callers(stack, port, expiring)
+    lasting = Callers(stack, port, lab.credentials(CLIENT))
+    for callers in (brief, lasting):
+        callers.connect(2)
+        callers.ask()
+    record.wait_for_closed(server__peer_expired=2)
+    assert brief.are_told()
+    assert datetime.now(UTC) > expiring.certificate.not_valid_after_utc
+    lasting.ask()
 
 
 def test_a_handshake_that_waits_for_its_signature_ends_with_the_identity(
