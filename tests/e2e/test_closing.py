@@ -20,7 +20,7 @@ from tests.e2e.application import Application
 from tests.e2e.at_once import OK, ask_at_once
 from tests.e2e.fake_signer import KEY_ID
 from tests.e2e.lab import HTTP1_TO_SERVER, OTHER, Lab, bootstrap, without_waker
-from tests.e2e.peers import GET, Files, call, client_context, connect
+from tests.e2e.peers import GET, Files, ask_on, call, client_context, connect
 from tests.e2e.record import Record, gauge, wait_for_identity
 from tests.e2e.tcp import BANNER, TcpServer
 
@@ -70,12 +70,6 @@ class Callers:
 
     def refused(self) -> bool:
         return call(self._port, self.context).octets == b""
-
-
-def ask_on(connection: ssl.SSLSocket) -> bytes:
-    """Leaves the connection open."""
-    connection.sendall(GET.replace(b"connection: close\r\n", b""))
-    return connection.recv(65536)
 
 
 def count(envoy: Envoy, name: str) -> int:
