@@ -42,9 +42,12 @@ class Numbers(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._identities()
         yield from self._authorities()
+        yield from self._callers()
+        yield from self._callers()
         yield from self._sds()
         yield from self._signatures()
         yield from self._audit()
+        yield from self._deny_list()
         yield from self._token()
 
     def _identities(self) -> Iterator[Metric]:
@@ -59,7 +62,7 @@ class Numbers(Collector):
         not_after = {
             identity.name: current.chain.not_after
             for identity in identities
-            if (current := identity.store.current)
+            if (current := identity.in_use)
         }
         yield _gauge(
             "meshkey_certificate_not_after_seconds",
@@ -106,6 +109,17 @@ class Numbers(Collector):
             "How long a CA took to answer, or not to.",
             "ca",
             ((name, authority.times) for name, authority in self._seen.authorities.items()),
+        )
+
+    def _callers(self) -> Iterator[Metric]:
+        yield _counter(
+            "meshkey_callers_refused",
+            "Calls that were not let in, or were ended, because of who called.",
+            "service",
+            {
+                "signer": self._seen.signing.callers.refused,
+                "sds": self._seen.sds.callers.refused,
+            },
         )
 
     def _sds(self) -> Iterator[Metric]:
@@ -163,6 +177,30 @@ class Numbers(Collector):
                 "failed": counts.seals_failed,
                 "not_durable": counts.not_durable,
             },
+        )
+
+    def _deny_list(self) -> Iterator[Metric]:
+        followed = self._seen.deny_list
+        current = followed.current if followed else None
+        yield GaugeMetricFamily(
+            "meshkey_deny_list_sequence",
+            "Of the deny list that counts; 0: there is none.",
+            value=current.sequence if current else 0,
+        )
+        yield GaugeMetricFamily(
+            "meshkey_deny_list_next_update_seconds",
+            "When its successor is due, in seconds since 1970; 0: there is none.",
+            value=current.next_update.timestamp() if current else 0,
+        )
+        yield GaugeMetricFamily(
+            "meshkey_deny_list_stale",
+            "1 if one is configured, and the one that counts is stale or there is none.",
+            value=float(bool(followed and followed.overdue)),
+        )
+        yield CounterMetricFamily(
+            "meshkey_deny_list_refused",
+            "Deny lists that were there and could not be taken.",
+            value=followed.refused if followed else 0,
         )
 
     def _token(self) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ import pytest
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
-from sidecar.audit.files import files_in, lines_of
+from sidecar.audit.files import files_in
 from sidecar.token.base import KeyId
+from tests.fixtures.audit import records as _records
 from tests.fixtures.mesh import Mesh, identity_status, wait_for_generation
 from tests.fixtures.process import MeshkeyProcess, run_cli
 from tests.fixtures.requests import sign_request
@@ -43,11 +45,6 @@ def start(mesh: Mesh, directory: Path) -> Start:
         return mesh.start_sidecar(audit={"directory": str(directory), **audit})
 
     return start_sidecar
-
-
-def _records(directory: Path) -> list[dict[str, Any]]:
-    lines = [line for file in files_in(directory) for line in lines_of(file)]
-    return [json.loads(line.raw) for line in lines if line.ended]
 
 
 def _events(directory: Path) -> list[str]:
@@ -181,7 +178,9 @@ def test_a_refusal_is_recorded_before_it_is_told(mesh: Mesh, start: Start, direc
     assert record["result"] == "refused UNKNOWN_KEY"
     assert record["key_id"] == b"another".hex()
     assert record["message_sha256"] == sha256(request.message).hexdigest()
-    assert record["caller"] == {"uid": None, "pid": None, "executable_sha256": None}
+    program = sha256(Path("/proc/self/exe").read_bytes()).hexdigest()
+    ours = {"uid": os.getuid(), "pid": os.getpid(), "executable_sha256": program}
+    assert record["caller"] == ours
     assert request.message.hex() not in (files_in(directory)[0]).read_text()
 
 

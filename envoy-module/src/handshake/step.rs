@@ -50,6 +50,8 @@ pub enum Outcome {
 pub struct Established {
     pub session: Session,
     pub peer: Peer,
+    /// Of our own, which signed.
+    pub key_id: Vec<u8>,
     /// Application data that came along with the peer's last flight.
     pub early: Vec<u8>,
     pub rest: Vec<u8>,
@@ -135,6 +137,7 @@ fn process(
     }
     Ok(Outcome::Established(Box::new(Established {
         peer: Peer::of(&handshake.session, &handshake.snapshot)?,
+        key_id: handshake.snapshot.key_id.clone(),
         session: handshake.session,
         early,
         rest,
@@ -162,7 +165,7 @@ mod tests {
         let nobody = TransportSocket(std::ptr::null_mut());
         let mailbox = Arc::new(Mailbox::new(Target::new(nobody)));
         let step = Step {
-            in_flight: factory.admit().unwrap(),
+            in_flight: factory.admit(nobody).unwrap(),
             mailbox: mailbox.clone(),
             handshake: None,
             input: Vec::new(),
@@ -174,6 +177,6 @@ mod tests {
         };
         assert_eq!(failure.reason, Reason::Internal);
         assert!(failure.detail.contains("panicked"), "{failure}");
-        assert!(factory.admit().is_ok());
+        assert!(factory.admit(nobody).is_ok());
     }
 }

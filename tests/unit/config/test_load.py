@@ -40,6 +40,20 @@ def _parse(document: dict[str, Any], **environment: str) -> Settings:
     return parse(document, environment)
 
 
+def test_a_process_stays_what_it_is_and_so_do_its_sockets_by_default() -> None:
+    settings = _parse(SIDECAR)
+    assert settings.process.user is None
+    assert settings.signer
+    assert (settings.signer.group, settings.signer.allow_own_user) == (None, False)
+
+
+def test_the_user_is_a_number_or_a_name_also_in_the_environment() -> None:
+    assert _parse(_with("process", user="root")).process.user == 0
+    assert _parse(SIDECAR, MESHKEY_PROCESS_USER="1337").process.user == 1337
+    with pytest.raises(ConfigurationError, match=r"process\.user: there is no user 'nobody here'"):
+        _parse(_with("process", user="nobody here"))
+
+
 def test_a_sidecars_settings_with_their_defaults() -> None:
     settings = _parse(SIDECAR)
     assert settings.token.module == Path("/usr/lib/softhsm/libsofthsm2.so")

@@ -20,13 +20,15 @@ from sidecar.errors import (
     TokenError,
     TokenUnavailable,
 )
+from sidecar.identity.destruction import Destruction
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.quota import Quota
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import Answers
 from sidecar.token.base import KeyId
-from sidecar.token.executor import Caller
+from sidecar.token.executor import Caller, TokenExecutor
+from tests.fakes.callers import everything_of
 from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.requests import SCHEME, sign_request, verify
 from tests.fixtures.waiting import settle, soon
@@ -51,7 +53,8 @@ class _Signer:
 
     async def answer(self, request: pb.SignRequest | SigningRefused) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        self.signatures.begin(request, answered.set_result, self.caller)
+        permissions = everything_of("default")
+        self.signatures.begin(request, answered.set_result, self.caller, permissions)
         return await answered
 
 
@@ -307,3 +310,42 @@ async def test_a_token_that_is_gone_does_not_flood_the_log(signer: _Signer, worl
         ("token left alone", None),
         ("token unavailable", 99),
     ]
+
+
+@pytest.mark.parametrize("where", ["in the queue", "in the token"])
+async def test_a_key_that_ends_while_a_request_waits_signs_it_no_more(
+    world: World, where: str
+) -> None:
+    """With one thread: the first request is in the token, the second in the queue behind it."""
+    world.executor.close()
+    world.executor = TokenExecutor(1, 1024)
+    world.destruction = Destruction(world.token, world.executor)
+    identity = world.identity()
+    await identity.renew()
+    signer = _Signer(world, identity)
+    world.token.hold(signer.key_id)
+    requests = [sign_request(signer.key_id, request_id=number) for number in (1, 2)]
+    answers = [asyncio.ensure_future(signer.answer(request)) for request in requests]
+    await soon(lambda: world.token.waiting == [signer.key_id])
+    made = world.token.signatures
+    ending = asyncio.ensure_future(identity.deprovision())
+    await settle()
+    world.token.release(signer.key_id)
+    answer = await answers[0 if where == "in the token" else 1]
+    assert answer.refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
+    assert "the key has ended" in answer.refusal.detail
+    await asyncio.gather(*answers)
+    # The one that was in the token was made, and thrown away; the other never reached it.
+    assert world.token.signatures == made + 1
+    assert (await ending).problems == ()
+
+
+async def test_another_key_of_the_identity_goes_on_signing(signer: _Signer, world: World) -> None:
+    identity = signer.identity
+    with identity.store.subscribe():
+        await identity.renew()
+        assert identity.store.current
+        new = identity.store.current.key_id
+        await identity.revoke(signer.key_id)
+        assert (await signer.answer(sign_request(signer.key_id))).HasField("refusal")
+        assert (await signer.answer(sign_request(new))).HasField("signature")
