@@ -24,6 +24,7 @@ from sidecar.errors import (
     SigningRefused,
     StartFailed,
 )
+from sidecar.one_thread import OneThread
 from tests.fixtures.deny_lists import OTHER, PEER, DenyWorld, ListSigner, deny_list
 from tests.fixtures.waiting import settle
 
@@ -338,9 +339,9 @@ async def test_a_bug_takes_no_list_away(world: DenyWorld, monkeypatch: pytest.Mo
 async def test_a_disk_that_hangs_is_a_complaint(
     world: DenyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", timedelta(milliseconds=50))
     world.put(deny_list(1, PEER))
     followed = await world.life()
+    followed._disk = OneThread(timedelta(milliseconds=50))
     returned = threading.Event()
 
     def hang(_self: DenyListFiles) -> Signed:
