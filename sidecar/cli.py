@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sidecar import __version__
+from sidecar.admin_commands import deprovision, live, reinstate, reload, revoke
 from sidecar.audit_commands import audit
 from sidecar.command_options import (
     admin_socket_of,
@@ -42,14 +43,22 @@ def serve(config: Path, production: bool) -> None:
     """Run the sidecar, or the local CA, that the configuration describes."""
     import asyncio
 
-    from sidecar.app.serve import serve as run
+    from sidecar.hardening import start
 
-    settings = settings_of(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
-    os.umask(0o077)
-    asyncio.run(run(settings))
+    start.shed_inheritance()
+    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
+    settings = settings_of(config, overrides)
+    # Not before: nothing but the configuration is read as root.
+    from sidecar.app.serve import serve as run
+    from sidecar.config.load import load
+
+    asyncio.run(run(settings, lambda: load(config, {**os.environ, **overrides})))
 
 
 commands.add_command(keys)
+keys.add_command(live)
+for command in (deprovision, revoke, reinstate, reload):
+    commands.add_command(command)
 commands.add_command(audit)
 commands.add_command(deny_list)
 
@@ -71,7 +80,7 @@ def token_commands() -> None:
 @one_line_errors
 def seal_pin(prefix: Path) -> None:
     """Seal the PIN on standard input with this machine's TPM (tpm2-tools, TPM2TOOLS_TCTI)."""
-    from sidecar.hardening import protect_memory
+    from sidecar.hardening.memory import protect_memory
     from sidecar.token.pin import Pin
     from sidecar.token.sealed_pin import seal
 
@@ -115,14 +124,16 @@ def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
 @json_option
 @one_line_errors
 def doctor(config: Path, as_json: bool) -> None:
-    """Examine the token and the settings; exits with 69 if something would not work."""
+    """Examine token, settings and machine; exits with 69 if something would not work."""
     from sidecar import tables
     from sidecar.app.clock import wall
     from sidecar.app.token import open_token
     from sidecar.doctor.examination import examine
     from sidecar.doctor.finding import Verdict
+    from sidecar.doctor.surroundings import examine_surroundings
 
-    findings = list(examine(settings_of(config), open_token, wall()))
+    settings, now = settings_of(config), wall()
+    findings = [*examine(settings, open_token, now), *examine_surroundings(settings, now)]
     tables.show_findings(findings, as_json=as_json)
     if any(finding.verdict is Verdict.FAILURE for finding in findings):
         sys.exit(EXIT_FAILED)

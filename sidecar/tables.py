@@ -37,6 +37,26 @@ def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
     _show(rows, ["key_id", "label", "algorithm", "origin"], as_json=as_json)
 
 
+def show_live_keys(keys: Sequence[pb.LiveKey], *, as_json: bool) -> None:
+    """Prints one row a key of a running process."""
+    rows = [
+        {
+            "key_id": key.key_id.hex(),
+            "identity": key.identity,
+            "state": key.state,
+            "origin": key.origin,
+            "generation": key.generation,
+            "not_after": _time(key.not_after),
+        }
+        for key in keys
+    ]
+    _show(
+        rows,
+        ["key_id", "identity", "state", "origin", "generation", "not_after"],
+        as_json=as_json,
+    )
+
+
 def show_report(report: TokenReport, *, as_json: bool) -> None:
     """Prints what a token said and what its trial keys did."""
     if as_json:
@@ -185,6 +205,7 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
         "not_before": _time(status.not_before),
         "not_after": _time(status.not_after),
         "next_renewal": _time(status.next_renewal),
+        "deprovisioned_at": _time(max(status.deprovisioned_at, 0)),
         "trust": [
             {"trust_domain": each.trust_domain, "roots": each.roots, "error": each.error}
             for each in status.trust
@@ -204,6 +225,9 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
 def _facts(status: pb.IdentityStatus) -> list[tuple[str, str]]:
     """What there is to say of an identity, a line each; lines without a name go on."""
     facts = [("identity", f"{status.name}: {status.health}"), ("SPIFFE ID", status.spiffe_id)]
+    if status.deprovisioned_at:
+        since = _time(max(status.deprovisioned_at, 0)) or "nobody knows when"
+        facts.append(("since", f"{since}; back again with: meshkey reinstate {status.name}"))
     if status.last_error:
         facts.append(("last error", status.last_error))
     if status.key_id:

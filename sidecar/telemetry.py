@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -24,15 +25,26 @@ class Answers:
     told_to_retry: int = 0
 
 
+@dataclass(slots=True)
+class CallerCounts:
+    """Of one service."""
+
+    # Calls that were not let in, or were ended, because of who called.
+    refused: int = 0
+
+
 class SigningCounts:
     """What callers of the signer were answered since the start of the process."""
 
     def __init__(self) -> None:
+        self.callers = CallerCounts()
         self.by_scheme = {scheme: Answers() for scheme in SignatureScheme}
         # Asked for with a scheme that there is not, or malformed.
         self.other = Answers()
-        # Of those told to retry: so many because the queue was full, or too long.
+        # Of those told to retry: so many because the queue was full, or too long,
         self.busy = 0
+        # and so many because their caller, or the key, had more than its rate allows.
+        self.over_rate = 0
         # From the request to its answer, for requests that went to the token.
         self.times = Histogram(_SIGNATURE_S)
         # By code point as it comes off the wire.
@@ -70,8 +82,10 @@ class RenewalCounts:
 class SdsCounts:
     """Of the secret discovery service, since the start of the process."""
 
-    # Open at the moment.
+    callers: CallerCounts = field(default_factory=CallerCounts)
+    # Open at the moment, and the names that are followed on all of them together.
     streams: int = 0
+    followed: int = 0
     # Responses that a client has taken, or refused.
     acks: int = 0
     nacks: int = 0
@@ -92,18 +106,44 @@ class AuditCounts:
 
 def configure_logging(form: str, level: str) -> None:
     """Sends events to standard error as JSON lines or, with `form` "console", for people."""
+    use_level(level)
     structlog.configure(
         processors=[
+            _level,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *(_json() if form == "json" else _console()),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
+        # The level may change, and loggers are cached: `_level` looks at each event.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def use_level(level: str) -> None:
+    """From here on less severe events than `level` are left out."""
+    _level.least = _severity(level)
+
+
+class _Level:
+    """A processor of events that lets through what is severe enough."""
+
+    least = logging.INFO
+
+    def __call__(
+        self, _logger: Any, method: str, event: structlog.types.EventDict
+    ) -> structlog.types.EventDict:
+        if _severity(method) < self.least:
+            raise structlog.DropEvent
+        return event
+
+
+_level = _Level()
+
+
+def _severity(name: str) -> int:
+    return logging.getLevelNamesMapping()[name.upper()]
 
 
 # Tracebacks go without the local variables that structlog adds to them: PINs and messages

@@ -7,7 +7,8 @@ from sidecar.core.deny_list import WhenStale
 from sidecar.core.rotation import Health
 from sidecar.identity.identity import Identity
 
-# An alarm is not yet a failure: a pod that is restarted for it loses what still works.
+# An alarm is not yet a failure: a pod that is restarted for it loses what still works. Nor is an
+# identity that was deprovisioned: it is as it was told to be, and no restart changes that.
 _UNWELL = (Health.WAITING, Health.EXPIRED)
 
 
@@ -39,6 +40,8 @@ def _denied(seen: Observed) -> list[str]:
 
 def _problem(identity: Identity) -> str:
     what = "expired" if identity.health is Health.EXPIRED else "no certificate yet"
+    if identity.health is Health.WAITING and identity.store.current:
+        what = "its key was revoked, and there is no other yet"
     return f"identity {identity.name!r}: {what}" + (
         f": {identity.last_error}" if identity.last_error else ""
     )

@@ -42,6 +42,8 @@ class Numbers(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._identities()
         yield from self._authorities()
+        yield from self._callers()
+        yield from self._callers()
         yield from self._sds()
         yield from self._signatures()
         yield from self._audit()
@@ -60,7 +62,7 @@ class Numbers(Collector):
         not_after = {
             identity.name: current.chain.not_after
             for identity in identities
-            if (current := identity.store.current)
+            if (current := identity.in_use)
         }
         yield _gauge(
             "meshkey_certificate_not_after_seconds",
@@ -109,6 +111,17 @@ class Numbers(Collector):
             ((name, authority.times) for name, authority in self._seen.authorities.items()),
         )
 
+    def _callers(self) -> Iterator[Metric]:
+        yield _counter(
+            "meshkey_callers_refused",
+            "Calls that were not let in, or were ended, because of who called.",
+            "service",
+            {
+                "signer": self._seen.signing.callers.refused,
+                "sds": self._seen.sds.callers.refused,
+            },
+        )
+
     def _sds(self) -> Iterator[Metric]:
         counts = self._seen.sds
         yield GaugeMetricFamily(
@@ -132,9 +145,13 @@ class Numbers(Collector):
         yield answers
         yield _counter(
             "meshkey_signature_retries",
-            "Why callers were told to retry: a full queue, or no answer from the token.",
+            "Why callers were told to retry: a full queue, their rate, or no answer of the token.",
             "reason",
-            {"busy": counts.busy, "unavailable": counts.told_to_retry - counts.busy},
+            {
+                "busy": counts.busy,
+                "rate": counts.over_rate,
+                "unavailable": counts.told_to_retry - counts.busy - counts.over_rate,
+            },
         )
         times = HistogramMetricFamily(
             "meshkey_signature_seconds",

@@ -78,8 +78,8 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             admin=_optional(AdminSettings, "admin", raw),
             metrics=_optional(MetricsSettings, "metrics", raw),
             audit=_optional(AuditSettings, "audit", raw),
-            deny_list=_optional(DenyListSettings, "deny_list", raw),
             process=_section(ProcessSettings, "process", raw["process"] or {}),
+            deny_list=_optional(DenyListSettings, "deny_list", raw),
             log=_section(LogSettings, "log", raw["log"] or {}),
         )
     )

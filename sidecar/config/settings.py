@@ -151,7 +151,14 @@ class TrustSettings:
 class SignerSettings:
     """[signer]: the external signing API."""
 
-    socket: Path = setting(socket_path, "Unix socket that it is served on, mode 0660")
+    socket: Path = setting(
+        socket_path, "Unix socket that it is served on, mode 0660, to Envoys with the module"
+    )
+    proxy: Path | None = setting(
+        socket_path,
+        "second Unix socket, mode 0660, for gRPC clients that cannot name their socket; slower",
+        default=None,
+    )
     group: int | None = setting(
         group_id,
         "the callers' group, a name or a number: this socket, those of gateways and sds.socket "
@@ -162,6 +169,16 @@ class SignerSettings:
         switch,
         "for evaluation: whether callers may run as the sidecar's own user, or as root",
         default=False,
+    )
+    caller_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that one process may ask for before it is told busy",
+        default=20_000,
+    )
+    key_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that may be asked for with one key, by all together",
+        default=20_000,
     )
 
 
@@ -286,8 +303,8 @@ class Settings:
     admin: AdminSettings | None
     metrics: MetricsSettings | None
     audit: AuditSettings | None
-    deny_list: DenyListSettings | None
     process: ProcessSettings
+    deny_list: DenyListSettings | None
     log: LogSettings
 
     @property
@@ -307,7 +324,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "admin": AdminSettings,
     "metrics": MetricsSettings,
     "audit": AuditSettings,
-    "deny_list": DenyListSettings,
     "process": ProcessSettings,
+    "deny_list": DenyListSettings,
     "log": LogSettings,
 }

@@ -55,6 +55,10 @@ class Memory(Protocol):
         """Replaces what was kept. A failure is logged: it takes nothing away."""
         ...
 
+    async def forget(self) -> None:
+        """Nothing is kept any more, durably. Raises `OSError`."""
+        ...
+
 
 class NoMemory:
     """For identities without a directory for it: each start begins anew."""
@@ -67,6 +71,9 @@ class NoMemory:
 
     async def keep(self, enrolled: Enrolled, obtained: datetime) -> None:
         """Forgets it."""
+
+    async def forget(self) -> None:
+        """There is nothing."""
 
 
 class SavedMemory:
@@ -111,6 +118,10 @@ class SavedMemory:
             await self._on_disk(lambda: self._saved.save(self._name, saved))
         except Exception as error:  # noqa: BLE001  # the new pair is in use all the same
             log.error("certificate not saved", identity=self._name, **_facts(error))
+
+    async def forget(self) -> None:
+        """Removes the file."""
+        await self._on_disk(lambda: self._saved.remove(self._name))
 
     async def _on_disk(self, work: Callable[[], _T]) -> _T:
         try:

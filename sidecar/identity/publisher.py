@@ -17,8 +17,10 @@ from sidecar.core.trust import TrustBundle
 from sidecar.deny.base import NO_DENIALS, Denials
 from sidecar.identity.enrolment import Enrolled
 from sidecar.identity.keyring import Keyring
+from sidecar.identity.revocations import Revocations
 from sidecar.identity.snapshot import KeyGrant, Snapshot
 from sidecar.identity.store import SnapshotStore
+from sidecar.token.base import KeyId, Origin
 
 log = structlog.get_logger(__name__)
 
@@ -37,15 +39,19 @@ class Publisher:
         purposes: frozenset[SigningPurpose],
         store: SnapshotStore,
         keyring: Keyring,
+        revocations: Revocations,
         journal: Journal = NOWHERE,
         denials: Denials = NO_DENIALS,
     ) -> None:
         self.store = store
         self.denials = denials
         self.keyring = keyring
+        self.revocations = revocations
         self.purposes = purposes
         # The generation that brought the newest roots.
         self.roots_generation = 0
+        # Where each of its keys is from, and the generation that brought its newest certificate.
+        self.published: dict[KeyId, tuple[Origin, int]] = {}
         self._journal = journal
         self._name = name
         self._spiffe_id = spiffe_id
@@ -66,16 +72,19 @@ class Publisher:
             bundles=tuple(bundles),
             authority=enrolled.authority,
             denied=self.denials.current,
+            revoked=self.revocations.announced(),
         )
         self.keyring.admit(
             KeyGrant(
                 key_id=snapshot.key_id,
+                identity=self._name,
                 purposes=self.purposes,
                 schemes=frozenset(snapshot.schemes),
                 not_after=snapshot.chain.not_after,
                 leaves=self._leaves(snapshot),
             )
         )
+        self._note(snapshot)
         self.store.publish(snapshot)
         facts: dict[str, Fact] = {
             "identity": self._name,
@@ -91,7 +100,7 @@ class Publisher:
         leaf = sha256(snapshot.chain.certificates[0]).hexdigest()
         self._journal.record("certificate published", **facts, certificate_sha256=leaf)
         self._record_roots(snapshot.generation, snapshot.bundles)
-        if previous and previous.key_id != snapshot.key_id:
+        if previous and self._is_to_retire(previous.key_id, snapshot):
             self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
         return snapshot.generation
 
@@ -106,7 +115,12 @@ class Publisher:
             return
         self.roots_generation = self.store.generation + 1
         self.store.publish(
-            replace(current, generation=self.roots_generation, bundles=tuple(bundles))
+            replace(
+                current,
+                generation=self.roots_generation,
+                bundles=tuple(bundles),
+                revoked=self.revocations.announced(),
+            )
         )
         log.info(
             "roots published",
@@ -126,6 +140,13 @@ class Publisher:
         self.store.publish(replace(current, generation=generation, denied=denied))
         log.info("deny list published", identity=self._name, generation=generation)
 
+    def publish_revocations(self) -> None:
+        """The keys that are revoked now, beside the certificate in use, whosever it is."""
+        if current := self.store.current:
+            revoked = self.revocations.announced()
+            generation = self.store.generation + 1
+            self.store.publish(replace(current, generation=generation, revoked=revoked))
+
     def _alarm_if_denied(self) -> None:
         denied = self.denials.denies(self._spiffe_id)
         if denied and not self._denied:
@@ -143,6 +164,15 @@ class Publisher:
             self._journal.record(
                 "roots published", identity=self._name, generation=generation, roots_sha256=roots
             )
+
+    def _note(self, snapshot: Snapshot) -> None:
+        known = (*(grant.key_id for grant in self.keyring.grants), *self.revocations.own())
+        kept = {key_id: self.published[key_id] for key_id in known if key_id in self.published}
+        self.published = {**kept, snapshot.key_id: (snapshot.key_origin, snapshot.generation)}
+
+    def _is_to_retire(self, key_id: KeyId, snapshot: Snapshot) -> bool:
+        # One that was revoked has ended already.
+        return key_id != snapshot.key_id and self.keyring.holds(key_id)
 
     def _leaves(self, snapshot: Snapshot) -> tuple[bytes, ...]:
         before = self.keyring.grant(snapshot.key_id)

@@ -30,6 +30,15 @@ class Snapshot:
     authority: str
     # Whom not to let in whoever certified them; `None` while there is no list.
     denied: DenyList | None = None
+    # Its keys that were revoked and whose certificates have not expired.
+    revoked: tuple[KeyId, ...] = ()
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Instead of a snapshot: the identity is served no more."""
+
+    generation: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class KeyGrant:
     """What the signer may do with a key, and until when."""
 
     key_id: KeyId
+    # The name of the identity whose key it is.
+    identity: str
     purposes: frozenset[SigningPurpose]
     schemes: frozenset[SignatureScheme]
     not_after: datetime

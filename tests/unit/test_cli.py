@@ -25,6 +25,7 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.exits import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_LOGIN_REFUSED
+from sidecar.hardening import start
 from tests.fakes.token import FakeToken
 from tests.fixtures.requests import ALGORITHM
 
@@ -38,6 +39,12 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "meshkey.toml"
     file.write_text(SETTINGS, encoding="utf-8")
     return file
+
+
+@pytest.fixture(autouse=True)
+def _inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is not one of ours: its descriptors and its umask are the tests'."""
+    monkeypatch.setattr(start, "shed_inheritance", lambda: None)
 
 
 def _run(*arguments: object, **environment: str) -> Result:
@@ -106,11 +113,10 @@ def test_without_an_admin_section_there_is_nobody_to_ask(config: Path) -> None:
 def test_the_kind_of_error_decides_the_exit_code(
     config: Path, monkeypatch: pytest.MonkeyPatch, error: MeshkeyError, code: int
 ) -> None:
-    async def fail(_settings: object) -> None:
+    async def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(serving, "serve", fail)
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
     result = _run("serve", "--config", config)
     assert result.exit_code == code
     assert _one_line(result) == f"meshkey: {error}"
@@ -122,11 +128,10 @@ def test_production_on_the_command_line_wins(
 ) -> None:
     served: list[Mode] = []
 
-    async def serve(settings: Settings) -> None:
+    async def serve(settings: Settings, _read: object) -> None:
         served.append(settings.token.mode)
 
     monkeypatch.setattr(serving, "serve", serve)
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
     for arguments in ([], ["--production"]):
         result = _run("serve", "--config", config, *arguments, MESHKEY_TOKEN_MODE=mode.value)
         assert result.exit_code == 0, result.output
@@ -259,6 +264,7 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
         "not_before": "2029-12-31T23:00:00+00:00",
         "not_after": "2030-01-01T12:00:00+00:00",
         "next_renewal": "2030-01-01T05:40:00+00:00",
+        "deprovisioned_at": "",
         "trust": [
             {"trust_domain": "test.mesh", "roots": 2, "error": ""},
             {"trust_domain": "other.mesh", "roots": 1, "error": "no such file"},

@@ -86,12 +86,21 @@ async def test_followers_are_counted_by_kind_and_secrets_by_verdict(
     assert numbers.by("meshkey_sds_responses_total", "result") == {"ack": 7, "nack": 3}
 
 
+async def test_callers_that_were_refused_are_counted_by_service(
+    seen: Observed, world: World
+) -> None:
+    seen.signing.callers.refused, seen.sds.callers.refused = 4, 1
+    refused = _collected(seen, world).by("meshkey_callers_refused_total", "service")
+    assert refused == {"signer": 4, "sds": 1}
+
+
 async def test_answers_are_told_by_scheme_and_result(seen: Observed, world: World) -> None:
     counts = seen.signing
     counts.of(SignatureScheme.ED25519).signed = 5
     counts.of(SignatureScheme.ED25519).told_to_retry = 4
     counts.of(0x9999).refused = 2
     counts.busy = 1
+    counts.over_rate = 1
     counts.times.observe(0.0015)
     numbers = _collected(seen, world)
     name = "meshkey_signatures_total"
@@ -100,7 +109,7 @@ async def test_answers_are_told_by_scheme_and_result(seen: Observed, world: Worl
     assert numbers.value(name, scheme="other", result="refused") == 2
     assert len(numbers.samples(name)) == 3 * (len(SignatureScheme) + 1)
     retries = numbers.by("meshkey_signature_retries_total", "reason")
-    assert retries == {"busy": 1, "unavailable": 3}
+    assert retries == {"busy": 1, "rate": 1, "unavailable": 2}
     buckets = numbers.by("meshkey_signature_seconds_bucket", "le")
     assert (buckets["0.001"], buckets["0.002"], buckets["+Inf"]) == (0, 1, 1)
 
@@ -131,7 +140,7 @@ async def test_labels_are_names_of_ours_and_of_the_configuration(
     named = {(name, label) for name, found in labels.items() for label in found}
     assert {label for _, label in named} == {
         *("state", "identity", "result", "ca", "kind", "scheme", "reason", "assurance", "lane"),
-        "le",
+        *("service", "le"),
     }
     values = {value for found in labels.values() for each in found.values() for value in each}
     assert not [value for value in values if "/" in value or len(value) > 22]

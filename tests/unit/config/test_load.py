@@ -108,6 +108,7 @@ def test_settings_cannot_be_changed() -> None:
         (_with("token", threads=0), "token.threads: a number from 1 to 64 is needed"),
         (_with("token", threads=True), "token.threads: a number"),
         (_with("token", backlog=10**9), "token.backlog: a number from 1 to 65536"),
+        (_with("signer", caller_rate=0), "signer.caller_rate: a number from 1 to 1000000"),
         (_with("identity", spiffe_id="web"), "identity.spiffe_id: .* is not a SPIFFE ID"),
         (_with("identity", spiffe_id="spiffe://demo.mesh"), "the path is missing"),
         (_with("identity", lifetime="20"), 'identity.lifetime: a duration is needed, as in "90s"'),

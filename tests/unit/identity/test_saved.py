@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from sidecar.errors import ConfigurationError
 from sidecar.identity import saved as module
+from sidecar.identity.checked_file import DAMAGED
 from sidecar.identity.saved import SavedCertificates, SavedIdentity
 from sidecar.token.base import KeyId
 from tests.fixtures.clock import START
@@ -172,7 +173,7 @@ def test_a_huge_file_is_not_read(store: SavedCertificates, directory: Path) -> N
 
 @given(st.binary(max_size=200) | st.text().map(str.encode))
 def test_garbage_raises_nothing_but_what_counts_as_damage(raw: bytes) -> None:
-    with suppress(*module._DAMAGED):
+    with suppress(*DAMAGED):
         module._decoded(raw)
 
 
@@ -186,7 +187,7 @@ _JSON = st.recursive(
 @given(st.sampled_from(["key_id", "chain", "obtained"]), _JSON)
 def test_a_member_of_any_kind_counts_as_damage(member: str, value: object) -> None:
     content = json.loads(module._encoded(OLD))["content"] | {member: value}
-    with suppress(*module._DAMAGED):
+    with suppress(*DAMAGED):
         assert module._decoded(json.dumps({"content": content}).encode()) is None
 
 
