@@ -222,8 +222,11 @@ def test_a_list_that_is_none_exits_with_65_and_shows_nothing(
     assert refused.stdout == ""
     assert "none of the keys has signed the deny list" in refused.stderr
     key.write_bytes(b"")
-    assert _run("show", file, "--key", key).exit_code == 65
-    for path in (key, file):
+    no_key = _run("show", file, "--key", key)
+    assert no_key.exit_code == 65
+    assert f"{key}: no public key, PEM, is in there" in no_key.stderr
+    key.write_bytes(ListSigner().pem)
+    for path in (file, key):
         path.unlink()
         gone = _run("show", file, "--key", key)
         assert gone.exit_code == 66

@@ -170,7 +170,7 @@ async def test_keys_are_rotated_while_it_runs(world: DenyWorld) -> None:
     world.files.key.write_bytes(b"")
     assert not await followed.look()
     assert followed.denies(PEER)
-    assert "no public key, PEM" in followed.complaint
+    assert f"deny_list.key {world.files.key}: no public key, PEM" in followed.complaint
 
 
 async def test_the_same_list_may_be_signed_anew_with_another_key(world: DenyWorld) -> None:
