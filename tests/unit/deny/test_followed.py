@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from sidecar.core.deny_list import DenyList, WhenStale
@@ -33,7 +32,6 @@ _HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def world(tmp_path: Path) -> DenyWorld:
-    structlog.reset_defaults()
     return DenyWorld(tmp_path)
 
 
