@@ -47,6 +47,8 @@ def secrets(settings: Settings, environment: Mapping[str, str]) -> Iterator[Plac
         yield from _present(f"{section}.state", identity.state)
     if settings.audit:
         yield "audit.directory", settings.audit.directory
+    if settings.deny_list:
+        yield "deny_list.state", settings.deny_list.state
 
 
 def token_store(token: TokenSettings, environment: Mapping[str, str]) -> Path | None:
