@@ -34,16 +34,29 @@ class AdmittedCalls:
     ) -> _T:
         """Does the work of a call for whoever calls, until that one may go on no more.
 
+        The call's initial metadata is sent before: who waits for it knows that he was let in.
+
         Any error of ours, of the caller or of the work, ends the call with its status.
         """
         try:
             metadata = tuple(context.invocation_metadata() or ())
             async with self._callers.admit(context.peer(), metadata) as admitted:
-                return await while_admitted(admitted, work(admitted))
+                return await while_admitted(admitted, _begun(context, work, admitted))
         except MeshkeyError as error:
             if isinstance(error, CallerRefused):
                 self._counts.refused += 1
             await context.abort(status_of(error), str(error))
+
+
+async def _begun(
+    context: grpc.aio.ServicerContext[Any, Any],
+    work: Callable[[Admitted], Coroutine[Any, Any, _T]],
+    admitted: Admitted,
+) -> _T:
+    # gRPC fails to if the connection has closed, and the name by which its process was found
+    # may have been another connection's by then.
+    await context.send_initial_metadata(())
+    return await work(admitted)
 
 
 async def while_permitted(

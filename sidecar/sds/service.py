@@ -116,8 +116,6 @@ class SdsService:
         try:
             if self._counts.streams > _MAX_STREAMS:
                 raise DiscoveryBusy(f"{_MAX_STREAMS} streams are open already; try again later")
-            # Not with the first response, which may take as long as a certificate does.
-            await context.send_initial_metadata(())
             await stream.run(requests, context.write)
         except MeshkeyError as error:
             self._verdicts.refuse(error)

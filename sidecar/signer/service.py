@@ -74,8 +74,6 @@ class SignerService:
         self, requests: AsyncIterator[pb.SignRequests | SigningRefused], context: _StreamContext
     ) -> None:
         async def sign(admitted: Admitted) -> None:
-            # Not with the first answer: a client may wait for the call to be accepted.
-            await context.send_initial_metadata(())
             with self._signatures.quota.caller(admitted.process) as caller:
                 stream = SignStream(self._signatures, admitted, caller)
                 await stream.run(requests, context.write)
