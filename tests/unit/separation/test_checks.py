@@ -47,6 +47,7 @@ def document(short_dir: Path) -> dict[str, Any]:
         "sds": {"socket": f"{run}/sds"},
         "admin": {"socket": f"{private}/admin", "read_only": f"{run}/status"},
         "metrics": {"socket": f"{run}/metrics"},
+        "deny_list": {"file": "/denied", "key": "/key", "state": f"{private}/denied"},
         "audit": {"directory": f"{private}/audit"},
         "deny_list": {
             "file": f"{run}/list",
@@ -84,6 +85,7 @@ def test_every_place_is_looked_at_and_right(document: dict[str, Any]) -> None:
             "the token's store: out of callers' reach",
             "identity.state: out of callers' reach",
             "gateway.shop.state: out of callers' reach",
+            "deny_list.state: out of callers' reach",
             "audit.directory: out of callers' reach",
             "deny_list.state: out of callers' reach",
             "caller envoy",
