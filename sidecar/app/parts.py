@@ -65,23 +65,28 @@ class Parts:
         self.stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
 
-    async def start_behind_proxy(
-        self, server: grpc.aio.Server, path: Path, mode: int, forwarded: Forwarded, door: Door
-    ) -> None:
-        """Serves clients that cannot bind a name, as who they are, until the end.
-
-        `door` says who may connect; `forwarded` then knows each of them.
-        """
-        await serve_behind_proxy(
-            self.stack, Front(path, mode, door), server, forwarded, self.audit, _GRACE_S
-        )
-
     async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
         """The same for callers, who share the socket's group."""
         server = unix_server()
         server.add_generic_rpc_handlers(handlers)
-        signer = self.settings.signer
-        await self.start(server, path, 0o660, signer.group if signer else None)
+        await self.start(server, path, 0o660, self._group)
+
+    async def serve_behind_proxy(
+        self, path: Path, forwarded: Forwarded, door: Door, *handlers: grpc.GenericRpcHandler
+    ) -> None:
+        """The same for clients that cannot bind a name; `forwarded` then knows each of them.
+
+        `door` says who may connect.
+        """
+        server = unix_server()
+        server.add_generic_rpc_handlers(handlers)
+        front = Front(path, 0o660, door, self._group)
+        await serve_behind_proxy(self.stack, front, server, forwarded, self.audit, _GRACE_S)
+
+    @property
+    def _group(self) -> int | None:
+        """The callers'."""
+        return self.settings.signer.group if self.settings.signer else None
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""

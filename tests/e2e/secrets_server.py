@@ -22,6 +22,7 @@ from sidecar.rpc.sockets import bind, unix_server
 from sidecar.sds.names import RootValidator
 from sidecar.sds.service import SdsService
 from sidecar.telemetry import SdsCounts
+from tests.fakes.callers import Everyone
 from tests.fixtures.clock import Clock
 from tests.fixtures.enrolment import LIFETIME, World
 
@@ -136,6 +137,7 @@ class SecretsServer:
             self.counts,
             frozenset({self.root_file}),
             self._root_validator,
+            Everyone(*(identity.name for identity in self.registry)),
             _OFTEN,
         )
         self._server = unix_server()

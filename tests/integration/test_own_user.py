@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from sidecar.hardening.process import has_capability, process_status
-from tests.fixtures.configurations import toml
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.process import MeshkeyProcess
+from tests.fixtures.toml import toml
 from tests.fixtures.users import CALLER, IS_ROOT, SIDECAR, give, separated, with_python_for_all
 
 # linux/capability.h

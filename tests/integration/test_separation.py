@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.configurations import toml
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.process import MeshkeyProcess
+from tests.fixtures.toml import toml
 from tests.fixtures.users import CALLER, IS_ROOT, SIDECAR, separated, with_python_for_all
 
 _Break = Callable[[Mesh, dict[str, Any]], None]

@@ -32,7 +32,9 @@ class _Ring:
         key = await self.world.executor.run(lambda: self.world.token.generate(ALGORITHM, "key"))
         not_after = self.world.clock() + lifetime
         purposes = frozenset(SigningPurpose)
-        self.keyring.admit(KeyGrant(key.id, purposes, frozenset([SCHEME]), not_after, ()))
+        self.keyring.admit(
+            KeyGrant(key.id, "default", purposes, frozenset([SCHEME]), not_after, ())
+        )
         return key.id
 
     async def gone(self, key_id: KeyId) -> None:
