@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.admin.client import CommandFailed
-from tests.fixtures.configurations import sections, serve, toml
+from tests.fixtures.configurations import sections, serve
 from tests.fixtures.mesh import Mesh, identity_status, spiffe_id, wait_for_generation
 from tests.fixtures.process import MeshkeyProcess
+from tests.fixtures.toml import toml
 from tests.fixtures.waiting import eventually
 from tests.integration.test_endings import keys_on_token
 
