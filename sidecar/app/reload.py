@@ -69,12 +69,19 @@ class Reload:
                 self._journal().record("configuration not reloaded", error=str(error))
                 raise
 
-    async def on_signal(self) -> None:
-        """The same for who cannot be answered: the log says what came of it."""
-        try:
-            await self.reload()
-        except MeshkeyError:
-            return  # logged
+    async def on_each(self, signal: asyncio.Event) -> None:
+        """The same each time that `signal` is set, by who cannot be answered: the log says what
+        came of it.
+        """
+        while True:
+            await signal.wait()
+            signal.clear()
+            try:
+                await self.reload()
+            except MeshkeyError:
+                continue  # it is logged
+            except Exception as error:  # not even a bug ends what goes on
+                log.error("configuration not reloaded", exc_info=error)
 
     async def _reload(self) -> Reloaded:
         try:

@@ -31,33 +31,22 @@ async def serve(settings: Settings, read: Callable[[], Settings]) -> None:
     """
     _check_role(settings)
     prepare(settings)
-    stopped = asyncio.Event()
+    stopped, hung_up = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         parts = Parts(settings, read, stack)
         # Not before: a module that hangs while it is opened would keep the signals waiting.
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
         running = await start_audit(parts)
         if settings.issuer:
             await start_issuer(parts, settings.issuer)
         else:
             running += await start_sidecar(parts)
-        _reload_on_hangup(parts)
+        parts.in_background(asyncio.create_task(parts.reload.on_each(hung_up)))
         log.info("ready")
         await _first_of(stopped.wait(), *running)
         log.info("stopping")
-
-
-def _reload_on_hangup(parts: Parts) -> None:
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def begin() -> None:
-        task = loop.create_task(parts.reload.on_signal())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, begin)
 
 
 def _check_role(settings: Settings) -> None:

@@ -40,6 +40,7 @@ def test_a_deprovisioned_identity_loses_its_connections_and_traffic_is_back_when
 ) -> None:
     server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=sidecar.socket))
     callers = Callers(stack, server.port("mtls"), lab.credentials(CLIENT))
+    wait_for(lambda: not callers.refused(), "it serves")
     record = Record(server)
     callers.connect(_SOME)
     callers.ask()
@@ -61,6 +62,7 @@ def test_a_revoked_key_takes_its_connections_with_it_and_its_successor_serves(
 ) -> None:
     server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=sidecar.socket))
     callers = Callers(stack, server.port("mtls"), lab.credentials(CLIENT))
+    wait_for(lambda: not callers.refused(), "it serves")
     record = Record(server)
     callers.connect(_SOME)
     callers.ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from sidecar.errors import ConfigurationError, OverRate, ReloadRefused
 from sidecar.signer.quota import Quota
 from sidecar.token.base import KeyId
 from tests.fixtures.journal import RememberedJournal
+from tests.fixtures.waiting import soon
 
 _ISSUER = {"socket": "/run/issuer", "trust_domain": "test.mesh", "root_file": "/run/root.pem"}
 _DOCUMENT: dict[str, Any] = {
@@ -151,10 +153,19 @@ async def test_a_part_that_refuses_keeps_all_others_from_applying(process: _Proc
     assert process.part.applied == []
 
 
-async def test_after_a_signal_an_error_is_in_the_log_and_goes_no_further(process: _Process) -> None:
+async def test_after_a_signal_an_error_is_in_the_log_and_the_next_one_is_heard(
+    process: _Process,
+) -> None:
     process.document["log"] = {"level": "loud"}
+    signal = asyncio.Event()
+    # As it may come while a process starts.
+    signal.set()
+    listening = asyncio.create_task(process.reloads.on_each(signal))
     with capture_logs() as logs:
-        await process.reloads.on_signal()
-    (line,) = logs
-    assert line["event"] == "configuration not reloaded"
-    assert line["error"].startswith("log.level: ")
+        await soon(lambda: logs)
+    assert logs[0]["event"] == "configuration not reloaded"
+    assert logs[0]["error"].startswith("log.level: ")
+    process.document["log"] = {"level": "error"}
+    signal.set()
+    await soon(lambda: "configuration reloaded" in process.journal.events)
+    listening.cancel()
