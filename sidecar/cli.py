@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sidecar import __version__
+from sidecar.admin_commands import deprovision, live, reinstate, reload, revoke
 from sidecar.audit_commands import audit
 from sidecar.command_options import (
     admin_socket_of,
@@ -18,6 +19,7 @@ from sidecar.command_options import (
     settings_of,
     status_socket_of,
 )
+from sidecar.deny_commands import deny_list
 from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
 from sidecar.key_commands import keys
@@ -41,15 +43,24 @@ def serve(config: Path, production: bool) -> None:
     """Run the sidecar, or the local CA, that the configuration describes."""
     import asyncio
 
-    from sidecar.app.serve import serve as run
+    from sidecar.hardening import start
 
-    settings = settings_of(config, {"MESHKEY_TOKEN_MODE": "production"} if production else {})
-    os.umask(0o077)
-    asyncio.run(run(settings))
+    start.shed_inheritance()
+    overrides = {"MESHKEY_TOKEN_MODE": "production"} if production else {}
+    settings = settings_of(config, overrides)
+    # Not before: nothing but the configuration is read as root.
+    from sidecar.app.serve import serve as run
+    from sidecar.config.load import load
+
+    asyncio.run(run(settings, lambda: load(config, {**os.environ, **overrides})))
 
 
 commands.add_command(keys)
+keys.add_command(live)
+for command in (deprovision, revoke, reinstate, reload):
+    commands.add_command(command)
 commands.add_command(audit)
+commands.add_command(deny_list)
 
 
 @commands.group("token")
@@ -69,7 +80,7 @@ def token_commands() -> None:
 @one_line_errors
 def seal_pin(prefix: Path) -> None:
     """Seal the PIN on standard input with this machine's TPM (tpm2-tools, TPM2TOOLS_TCTI)."""
-    from sidecar.hardening import protect_memory
+    from sidecar.hardening.memory import protect_memory
     from sidecar.token.pin import Pin
     from sidecar.token.sealed_pin import seal
 
@@ -117,7 +128,8 @@ def doctor(config: Path, as_json: bool) -> None:
     from sidecar import tables
     from sidecar.app.clock import wall
     from sidecar.app.token import open_token
-    from sidecar.doctor import Verdict, examine
+    from sidecar.doctor.examination import examine
+    from sidecar.doctor.finding import Verdict
 
     findings = list(examine(settings_of(config), open_token, wall()))
     tables.show_findings(findings, as_json=as_json)

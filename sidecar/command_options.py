@@ -30,13 +30,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def settings_of(config: Path, overrides: Mapping[str, str] = MappingProxyType({})) -> Settings:
-    """For commands that read the PIN: they keep their memory to themselves from here on."""
+    """For commands that read the PIN: they keep their memory to themselves from here on.
+
+    Started as root, they are the configured user's from here on, too.
+    """
     from sidecar import telemetry
     from sidecar.config.load import load
-    from sidecar.hardening import protect_memory
+    from sidecar.hardening.memory import protect_memory
+    from sidecar.hardening.start import become_user
 
     protect_memory()
     settings = load(config, {**os.environ, **overrides})
+    become_user(settings.process.user, settings.signer.group if settings.signer else None)
     telemetry.configure_logging(settings.log.format, settings.log.level)
     return settings
 

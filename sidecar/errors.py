@@ -105,6 +105,14 @@ class TrustUnavailable(Retryable):
     """A source of trusted roots cannot be read now."""
 
 
+class DenyListRefused(MeshkeyError):
+    """What was given is no deny list that may be taken. The process exits with 65."""
+
+
+class DenyListUnavailable(Retryable):
+    """The deny list cannot be read or kept now, or nothing is signed until there is a newer one."""
+
+
 class CsrRefused(MeshkeyError):
     """A certificate signing request is not exactly what the issuer signs."""
 
@@ -135,8 +143,36 @@ class SignerBusy(Retryable):
     """More signatures are asked for than the queue admits."""
 
 
+class OverRate(SignerBusy):
+    """A process, or a key, is asked for more signatures a second than its rate allows."""
+
+
 class UnknownIdentity(MeshkeyError):
     """No identity of that name is configured."""
+
+
+class UnknownKey(MeshkeyError):
+    """No identity of this process has, or had, that key."""
+
+
+class IdentityDeprovisioned(MeshkeyError):
+    """The identity was ended on command, and somebody has to reinstate it first."""
+
+
+class NotDeprovisioned(MeshkeyError):
+    """There is nothing to reinstate."""
+
+
+class ReloadRefused(MeshkeyError):
+    """The configuration as it is now cannot apply to the running process. Nothing changed."""
+
+
+class StateUnwritable(Retryable):
+    """What is to last cannot be written to the disk."""
+
+
+class KeyRevoked(MeshkeyError):
+    """The key was revoked: nothing is signed with it, and no certificate asked for."""
 
 
 class UnknownSecret(MeshkeyError):

@@ -12,6 +12,7 @@ import click
 from sidecar.errors import (
     AuditUnreadable,
     ConfigurationError,
+    DenyListRefused,
     InputMissing,
     KeyRefused,
     LoginRefused,
@@ -35,7 +36,7 @@ EXIT_CODES: Mapping[int, str] = {
     2: "the command line is wrong",
     EXIT_CONFIGURATION: "a setting is wrong, or the PKCS#11 module that it names is none",
     EXIT_BAD_INPUT: "what was given is no private key of a supported kind, "
-    "or its passphrase is wrong; or an audit log has a bad record",
+    "or its passphrase is wrong; or an audit log has a bad record, or a deny list is none",
     EXIT_NO_INPUT: "there is no such key, or no such file",
     EXIT_FAILED: "unavailable: the token, another process, or the start failed",
     EXIT_LOGIN_REFUSED: "the PIN is wrong or locked; not worth a restart",
@@ -47,6 +48,7 @@ _CODES: tuple[tuple[type[MeshkeyError], int], ...] = (
     (ConfigurationError, EXIT_CONFIGURATION),
     (KeyRefused, EXIT_BAD_INPUT),
     (AuditUnreadable, EXIT_BAD_INPUT),
+    (DenyListRefused, EXIT_BAD_INPUT),
     (InputMissing, EXIT_NO_INPUT),
     (NoSuchKey, EXIT_NO_INPUT),
     (LoginRefused, EXIT_LOGIN_REFUSED),

@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
+from sidecar.core.deny_list import DenyList
 from sidecar.core.printable import printable
 from sidecar.core.public_key import algorithm_of
 from sidecar.token.base import TokenKey
 from sidecar.token.report import SchemeReport, TokenReport
 
 if TYPE_CHECKING:
-    from sidecar.doctor import Finding
+    from sidecar.doctor.finding import Finding
 
 
 def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
@@ -34,6 +35,26 @@ def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
         for key in keys
     ]
     _show(rows, ["key_id", "label", "algorithm", "origin"], as_json=as_json)
+
+
+def show_live_keys(keys: Sequence[pb.LiveKey], *, as_json: bool) -> None:
+    """Prints one row a key of a running process."""
+    rows = [
+        {
+            "key_id": key.key_id.hex(),
+            "identity": key.identity,
+            "state": key.state,
+            "origin": key.origin,
+            "generation": key.generation,
+            "not_after": _time(key.not_after),
+        }
+        for key in keys
+    ]
+    _show(
+        rows,
+        ["key_id", "identity", "state", "origin", "generation", "not_after"],
+        as_json=as_json,
+    )
 
 
 def show_report(report: TokenReport, *, as_json: bool) -> None:
@@ -71,6 +92,31 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     _show(rows, ["check", "verdict", "detail"], as_json=as_json)
 
 
+def show_deny_list(shown: DenyList, now: datetime, *, as_json: bool) -> None:
+    """Prints what a deny list says, and whether it is stale at `now`."""
+    denied, stale = [str(each) for each in shown.spiffe_ids], shown.is_stale(now)
+    if as_json:
+        told = {
+            "sequence": shown.sequence,
+            "issued_at": shown.issued_at.isoformat(),
+            "next_update": shown.next_update.isoformat(),
+            "stale": stale,
+            "sha256": shown.digest,
+            "spiffe_ids": denied,
+        }
+        click.echo(json.dumps(told, indent=2))
+        return
+    _show_facts(
+        [
+            ("sequence", str(shown.sequence)),
+            ("issued", f"at {shown.issued_at.isoformat()}"),
+            ("next update", f"by {shown.next_update.isoformat()}" + (": stale" if stale else "")),
+            ("SHA-256", shown.digest),
+            *_listed("denied", denied or ["nobody"]),
+        ]
+    )
+
+
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -97,6 +143,8 @@ def show_status(status: pb.StatusResponse, *, as_json: bool) -> None:
             ),
         ]
     )
+    if status.HasField("deny_list"):
+        _show_facts(_deny_facts(status.deny_list))
     for identity in status.identities:
         click.echo()
         _show_facts(_facts(identity))
@@ -116,8 +164,30 @@ def _status(status: pb.StatusResponse) -> dict[str, Any]:
             "acknowledged": status.sds.acknowledged,
             "refused": status.sds.refused,
         },
+        "deny_list": _deny_list(status.deny_list) if status.HasField("deny_list") else None,
         "identities": [_identity(identity) for identity in status.identities],
     }
+
+
+def _deny_list(status: pb.DenyListStatus) -> dict[str, Any]:
+    return {
+        "sequence": status.sequence,
+        "issued_at": _time(status.issued_at),
+        "next_update": _time(status.next_update),
+        "entries": status.entries,
+        "overdue": status.overdue,
+        "error": status.error,
+        "refused": status.refused,
+    }
+
+
+def _deny_facts(status: pb.DenyListStatus) -> list[tuple[str, str]]:
+    lines = [line for line in (status.overdue, status.error) if line]
+    if status.sequence:
+        what = f"{status.entries} {_plural('SPIFFE ID', status.entries)}"
+        until = f"next update by {_time(status.next_update)}"
+        lines.insert(0, f"sequence {status.sequence}, {what}, {until}")
+    return _listed("deny list", lines)
 
 
 def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
@@ -136,6 +206,7 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
         "not_after": _time(status.not_after),
         "next_renewal": _time(status.next_renewal),
         "lease_end": _time(status.lease_end),
+        "deprovisioned_at": _time(max(status.deprovisioned_at, 0)),
         "trust": [
             {"trust_domain": each.trust_domain, "roots": each.roots, "error": each.error}
             for each in status.trust
@@ -155,6 +226,9 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
 def _facts(status: pb.IdentityStatus) -> list[tuple[str, str]]:
     """What there is to say of an identity, a line each; lines without a name go on."""
     facts = [("identity", f"{status.name}: {status.health}"), ("SPIFFE ID", status.spiffe_id)]
+    if status.deprovisioned_at:
+        since = _time(max(status.deprovisioned_at, 0)) or "nobody knows when"
+        facts.append(("since", f"{since}; back again with: meshkey reinstate {status.name}"))
     if status.last_error:
         facts.append(("last error", status.last_error))
     if status.key_id:

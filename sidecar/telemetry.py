@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -31,8 +32,10 @@ class SigningCounts:
         self.by_scheme = {scheme: Answers() for scheme in SignatureScheme}
         # Asked for with a scheme that there is not, or malformed.
         self.other = Answers()
-        # Of those told to retry: so many because the queue was full, or too long.
+        # Of those told to retry: so many because the queue was full, or too long,
         self.busy = 0
+        # and so many because their caller, or the key, had more than its rate allows.
+        self.over_rate = 0
         # From the request to its answer, for requests that went to the token.
         self.times = Histogram(_SIGNATURE_S)
         # By code point as it comes off the wire.
@@ -92,18 +95,44 @@ class AuditCounts:
 
 def configure_logging(form: str, level: str) -> None:
     """Sends events to standard error as JSON lines or, with `form` "console", for people."""
+    use_level(level)
     structlog.configure(
         processors=[
+            _level,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *(_json() if form == "json" else _console()),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
+        # The level may change, and loggers are cached: `_level` looks at each event.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def use_level(level: str) -> None:
+    """From here on less severe events than `level` are left out."""
+    _level.least = _severity(level)
+
+
+class _Level:
+    """A processor of events that lets through what is severe enough."""
+
+    least = logging.INFO
+
+    def __call__(
+        self, _logger: Any, method: str, event: structlog.types.EventDict
+    ) -> structlog.types.EventDict:
+        if _severity(method) < self.least:
+            raise structlog.DropEvent
+        return event
+
+
+_level = _Level()
+
+
+def _severity(name: str) -> int:
+    return logging.getLevelNamesMapping()[name.upper()]
 
 
 # Tracebacks go without the local variables that structlog adds to them: PINs and messages

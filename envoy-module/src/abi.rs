@@ -425,6 +425,7 @@ impl NetworkFilter {
 }
 
 /// Deleted when dropped, which must happen before its filter is destroyed.
+#[derive(Debug)]
 pub struct Scheduler(usize);
 
 impl Scheduler {

@@ -12,6 +12,7 @@ pub enum Reason {
     PeerExpired,
     PeerIssuer,
     PeerUnexpected,
+    PeerDenied,
     PeerSignature,
     PeerAlert,
     PeerClosed,
@@ -20,6 +21,8 @@ pub enum Reason {
     SignerRefused,
     SignerTimeout,
     IdentityExpired,
+    IdentityWithdrawn,
+    KeyRevoked,
     TooMany,
     Timeout,
     NoCompanion,
@@ -27,7 +30,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::NoPeerCertificate,
         Self::PeerMalformed,
         Self::PeerIdentity,
@@ -35,6 +38,7 @@ impl Reason {
         Self::PeerExpired,
         Self::PeerIssuer,
         Self::PeerUnexpected,
+        Self::PeerDenied,
         Self::PeerSignature,
         Self::PeerAlert,
         Self::PeerClosed,
@@ -43,6 +47,8 @@ impl Reason {
         Self::SignerRefused,
         Self::SignerTimeout,
         Self::IdentityExpired,
+        Self::IdentityWithdrawn,
+        Self::KeyRevoked,
         Self::TooMany,
         Self::Timeout,
         Self::NoCompanion,
@@ -58,6 +64,8 @@ impl Reason {
                 | Self::SignerRefused
                 | Self::SignerTimeout
                 | Self::IdentityExpired
+                | Self::IdentityWithdrawn
+                | Self::KeyRevoked
                 | Self::TooMany
                 | Self::Timeout
                 | Self::Internal
@@ -73,6 +81,7 @@ impl Reason {
             Self::PeerExpired => "peer_expired",
             Self::PeerIssuer => "peer_issuer",
             Self::PeerUnexpected => "peer_unexpected",
+            Self::PeerDenied => "peer_denied",
             Self::PeerSignature => "peer_signature",
             Self::PeerAlert => "peer_alert",
             Self::PeerClosed => "peer_closed",
@@ -81,10 +90,33 @@ impl Reason {
             Self::SignerRefused => "signer_refused",
             Self::SignerTimeout => "signer_timeout",
             Self::IdentityExpired => "identity_expired",
+            Self::IdentityWithdrawn => "identity_withdrawn",
+            Self::KeyRevoked => "key_revoked",
             Self::TooMany => "too_many",
             Self::Timeout => "timeout",
             Self::NoCompanion => "no_companion",
             Self::Internal => "internal",
+        }
+    }
+}
+
+/// The closed set of classes that connections which the module ends are counted
+/// under. A handshake that comes too late for one fails with the same reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    IdentityWithdrawn,
+    KeyRevoked,
+    PeerDenied,
+}
+
+impl Ending {
+    pub const ALL: [Self; 3] = [Self::IdentityWithdrawn, Self::KeyRevoked, Self::PeerDenied];
+
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::IdentityWithdrawn => Reason::IdentityWithdrawn,
+            Self::KeyRevoked => Reason::KeyRevoked,
+            Self::PeerDenied => Reason::PeerDenied,
         }
     }
 }
@@ -152,6 +184,9 @@ mod tests {
     fn the_reasons_are_listed_in_order_of_their_numbers() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
+        }
+        for (index, ending) in Ending::ALL.into_iter().enumerate() {
+            assert_eq!(ending as usize, index);
         }
     }
 }

@@ -24,6 +24,12 @@ pub fn failed(role: Role, failure: &Failure) {
     limited(level, &format!("{role} handshake failed: {failure}"));
 }
 
+/// An established connection that was closed because of what the signer said.
+pub fn ended(role: Role, detail: &str) {
+    let role = role.as_str();
+    limited(Level::Warn, &format!("{role} connection closed: {detail}"));
+}
+
 /// A connection that the companion has closed.
 pub fn closed(reason: &str) {
     limited(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use crate::abi::FilterConfig;
-use crate::failure::Reason;
+use crate::failure::{Ending, Reason};
 
 /// Which end of the connection Envoy is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +34,8 @@ impl Role {
 pub enum Counter {
     HandshakeOk(Role),
     HandshakeFailed(Role, Reason),
+    /// Established connections that were closed because of what the signer said.
+    Closed(Role, Ending),
     SignatureAsked,
     SignatureMade,
     SignatureRefused,
@@ -52,7 +54,7 @@ pub enum Gauge {
     InFlightMax,
     /// Clusters configured with `allow_any_workload`.
     AnyWorkload,
-    /// Signers whose snapshot is current.
+    /// Signers that are there and have said who we are, or that we are no more.
     SignersConnected,
     /// The generation taken last.
     Generation,
@@ -60,7 +62,7 @@ pub enum Gauge {
     WorkersCovered,
 }
 
-const PER_ROLE: usize = 1 + Reason::ALL.len();
+const PER_ROLE: usize = 1 + Reason::ALL.len() + Ending::ALL.len();
 const PLAIN: [&str; 7] = [
     "meshkey.signatures.asked",
     "meshkey.signatures.made",
@@ -85,6 +87,9 @@ impl Counter {
         match self {
             Self::HandshakeOk(role) => role as usize * PER_ROLE,
             Self::HandshakeFailed(role, reason) => role as usize * PER_ROLE + 1 + reason as usize,
+            Self::Closed(role, ending) => {
+                role as usize * PER_ROLE + 1 + Reason::ALL.len() + ending as usize
+            }
             Self::SignatureAsked => 2 * PER_ROLE,
             Self::SignatureMade => 2 * PER_ROLE + 1,
             Self::SignatureRefused => 2 * PER_ROLE + 2,
@@ -104,6 +109,12 @@ fn counter_names() -> Vec<String> {
             Reason::ALL
                 .iter()
                 .map(|reason| format!("meshkey.handshakes.{role}.failed.{}", reason.as_str())),
+        );
+        names.extend(
+            Ending::ALL
+                .iter()
+                .map(|ending| ending.reason().as_str())
+                .map(|reason| format!("meshkey.connections.{role}.closed.{reason}")),
         );
     }
     names.extend(PLAIN.map(String::from));
@@ -243,6 +254,11 @@ mod tests {
         assert_eq!(
             names[failed.index()],
             "meshkey.handshakes.client.failed.peer_expired"
+        );
+        let closed = Counter::Closed(Role::Server, Ending::PeerDenied);
+        assert_eq!(
+            names[closed.index()],
+            "meshkey.connections.server.closed.peer_denied"
         );
         assert_eq!(
             names[Counter::SnapshotRefused.index()],

@@ -45,6 +45,7 @@ class Numbers(Collector):
         yield from self._sds()
         yield from self._signatures()
         yield from self._audit()
+        yield from self._deny_list()
         yield from self._token()
 
     def _identities(self) -> Iterator[Metric]:
@@ -137,9 +138,13 @@ class Numbers(Collector):
         yield answers
         yield _counter(
             "meshkey_signature_retries",
-            "Why callers were told to retry: a full queue, or no answer from the token.",
+            "Why callers were told to retry: a full queue, their rate, or no answer of the token.",
             "reason",
-            {"busy": counts.busy, "unavailable": counts.told_to_retry - counts.busy},
+            {
+                "busy": counts.busy,
+                "rate": counts.over_rate,
+                "unavailable": counts.told_to_retry - counts.busy - counts.over_rate,
+            },
         )
         times = HistogramMetricFamily(
             "meshkey_signature_seconds",
@@ -165,6 +170,30 @@ class Numbers(Collector):
                 "failed": counts.seals_failed,
                 "not_durable": counts.not_durable,
             },
+        )
+
+    def _deny_list(self) -> Iterator[Metric]:
+        followed = self._seen.deny_list
+        current = followed.current if followed else None
+        yield GaugeMetricFamily(
+            "meshkey_deny_list_sequence",
+            "Of the deny list that counts; 0: there is none.",
+            value=current.sequence if current else 0,
+        )
+        yield GaugeMetricFamily(
+            "meshkey_deny_list_next_update_seconds",
+            "When its successor is due, in seconds since 1970; 0: there is none.",
+            value=current.next_update.timestamp() if current else 0,
+        )
+        yield GaugeMetricFamily(
+            "meshkey_deny_list_stale",
+            "1 if one is configured, and the one that counts is stale or there is none.",
+            value=float(bool(followed and followed.overdue)),
+        )
+        yield CounterMetricFamily(
+            "meshkey_deny_list_refused",
+            "Deny lists that were there and could not be taken.",
+            value=followed.refused if followed else 0,
         )
 
     def _token(self) -> Iterator[Metric]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sidecar.ca.failover import GuardedAuthority
+from sidecar.deny.followed import FollowedDenyList
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.telemetry import AuditCounts, SdsCounts, SigningCounts
 from sidecar.token.base import Token
@@ -23,3 +24,5 @@ class Observed:
     signing: SigningCounts = field(default_factory=SigningCounts)
     sds: SdsCounts = field(default_factory=SdsCounts)
     audit: AuditCounts = field(default_factory=AuditCounts)
+    # `None` where none is configured.
+    deny_list: FollowedDenyList | None = None

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
 import grpc.aio
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
+from sidecar.admin.answers import end_response, keys_of
+from sidecar.admin.base import Reloads
 from sidecar.admin.health import problems_of
 from sidecar.admin.observed import Observed
 from sidecar.admin.status import status_of
 from sidecar.errors import MeshkeyError
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.status import status_of as grpc_status_of
+from sidecar.token.base import KeyId
 
+_T = TypeVar("_T")
 _StatusContext = grpc.aio.ServicerContext[pb.StatusRequest, pb.StatusResponse]
 _HealthContext = grpc.aio.ServicerContext[pb.HealthRequest, pb.HealthResponse]
+_KeysContext = grpc.aio.ServicerContext[pb.KeysRequest, pb.KeysResponse]
 _RotateContext = grpc.aio.ServicerContext[pb.RotateRequest, pb.RotateResponse]
+_RevokeContext = grpc.aio.ServicerContext[pb.RevokeRequest, pb.EndResponse]
+_DeprovisionContext = grpc.aio.ServicerContext[pb.DeprovisionRequest, pb.EndResponse]
+_ReinstateContext = grpc.aio.ServicerContext[pb.ReinstateRequest, pb.ReinstateResponse]
+_ReloadContext = grpc.aio.ServicerContext[pb.ReloadRequest, pb.ReloadResponse]
 
 
 class ObserverService(admin_pb2_grpc.ObserverServicer):
-    """Status and Health: reads only."""
+    """Status, Health and Keys: reads only."""
 
     def __init__(self, seen: Observed) -> None:
         self._seen = seen
@@ -34,12 +47,19 @@ class ObserverService(admin_pb2_grpc.ObserverServicer):
     ) -> pb.HealthResponse:
         return pb.HealthResponse(problems=problems_of(self._seen))
 
+    async def Keys(self, _request: pb.KeysRequest, context: _KeysContext) -> pb.KeysResponse:
+        return pb.KeysResponse(
+            keys=[key for identity in self._seen.registry for key in keys_of(identity)]
+        )
+
 
 class AdminService(admin_pb2_grpc.AdminServicer):
-    """Rotate."""
+    """Rotate, Revoke, Deprovision, Reinstate and Reload."""
 
-    def __init__(self, registry: IdentityRegistry) -> None:
+    def __init__(self, registry: IdentityRegistry, reloads: Reloads) -> None:
         self._registry = registry
+        self._reloads = reloads
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     async def Rotate(self, request: pb.RotateRequest, context: _RotateContext) -> pb.RotateResponse:
         try:
@@ -47,3 +67,47 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         except MeshkeyError as error:
             await context.abort(grpc_status_of(error), str(error))
         return pb.RotateResponse(generation=generation)
+
+    async def Revoke(self, request: pb.RevokeRequest, context: _RevokeContext) -> pb.EndResponse:
+        key_id = KeyId(request.key_id)
+        try:
+            identity = self._registry.owner(key_id)
+            ended = await self._to_its_end(identity.revoke(key_id))
+        except MeshkeyError as error:
+            await context.abort(grpc_status_of(error), str(error))
+        return end_response(identity.name, ended)
+
+    async def Deprovision(
+        self, request: pb.DeprovisionRequest, context: _DeprovisionContext
+    ) -> pb.EndResponse:
+        try:
+            identity = self._registry.named(request.identity)
+            ended = await self._to_its_end(identity.deprovision())
+        except MeshkeyError as error:
+            await context.abort(grpc_status_of(error), str(error))
+        return end_response(identity.name, ended)
+
+    async def Reinstate(
+        self, request: pb.ReinstateRequest, context: _ReinstateContext
+    ) -> pb.ReinstateResponse:
+        try:
+            await self._to_its_end(self._registry.named(request.identity).reinstate())
+        except MeshkeyError as error:
+            await context.abort(grpc_status_of(error), str(error))
+        return pb.ReinstateResponse()
+
+    async def Reload(
+        self, _request: pb.ReloadRequest, context: _ReloadContext
+    ) -> pb.ReloadResponse:
+        try:
+            reloaded = await self._to_its_end(self._reloads.reload())
+        except MeshkeyError as error:
+            await context.abort(grpc_status_of(error), str(error))
+        return pb.ReloadResponse(changed=reloaded.changed, configuration_sha256=reloaded.digest)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Goes on with it when whoever asked for it has gone: half an end is none."""
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.admin.observed import Observed
+from sidecar.deny.followed import FollowedDenyList
 from sidecar.identity.identity import Identity
 
 
@@ -23,7 +24,20 @@ def status_of(seen: Observed) -> pb.StatusResponse:
         sds=pb.SdsStatus(
             streams=seen.sds.streams, acknowledged=seen.sds.acks, refused=seen.sds.nacks
         ),
+        deny_list=_deny_list(seen.deny_list) if seen.deny_list else None,
     )
+
+
+def _deny_list(deny_list: FollowedDenyList) -> pb.DenyListStatus:
+    status = pb.DenyListStatus(
+        overdue=deny_list.overdue, error=deny_list.complaint, refused=deny_list.refused
+    )
+    if current := deny_list.current:
+        status.sequence = current.sequence
+        status.issued_at = int(current.issued_at.timestamp())
+        status.next_update = int(current.next_update.timestamp())
+        status.entries = len(current.spiffe_ids)
+    return status
 
 
 def _identity(identity: Identity, token: str) -> pb.IdentityStatus:
@@ -44,6 +58,8 @@ def _identity(identity: Identity, token: str) -> pb.IdentityStatus:
         ],
         trust=_trust(identity),
     )
+    if tombstone := identity.ending.deprovisioned:
+        status.deprovisioned_at = int(tombstone.at.timestamp()) if tombstone.at else -1
     if (snapshot := identity.store.current) and (due := identity.next_renewal):
         status.key_id = snapshot.key_id.value
         status.key_origin = snapshot.key_origin.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
@@ -19,6 +20,7 @@ from sidecar.core.purpose import purposes_of
 from sidecar.core.rotation import RotationPolicy
 from sidecar.identity.destruction import Destruction
 from sidecar.identity.disk import Disk
+from sidecar.identity.ending import Ending
 from sidecar.identity.enrolment import Enrolment, Wish
 from sidecar.identity.identity import Identity, Schedule
 from sidecar.identity.keyring import Keyring
@@ -28,9 +30,13 @@ from sidecar.identity.leases import Leases
 from sidecar.identity.memory import Memory, NoMemory, SavedMemory
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.publisher import Publisher
+from sidecar.identity.remains import Remains
+from sidecar.identity.revocations import Revocations, Unrevoked
+from sidecar.identity.revoking import Revoking
 from sidecar.identity.saved import SavedCertificates
 from sidecar.identity.saved_leases import SavedLeases
 from sidecar.identity.store import SnapshotStore
+from sidecar.identity.tombstones import FileTombstones, NoTombstones, Tombstone, Tombstones
 from sidecar.token.base import KeyId
 
 _Settings = IdentitySettings | GatewaySettings
@@ -52,20 +58,40 @@ class Assembly:
         self._parts = parts
         self._owner = _owner(name, settings, parts.settings.signer.socket)
         self._destruction = Destruction(parts.token, parts.executor, parts.audit)
+        self._given = KeyId(settings.key_id) if settings.key_id else None
         self._authorities = [authorities[each] for each in settings.ca or authorities]
 
     async def identity(self) -> Identity:
-        """The identity, which does nothing yet.
+        """The identity, which does nothing yet; not even live, if it was deprovisioned.
 
         Raises:
             MeshkeyError: the key that it is given is not there, or not allowed.
         """
         settings, parts = self._settings, self._parts
-        keys, destroys = await self._keys()
+        tombstones = FileTombstones(settings.state) if settings.state else NoTombstones()
+        tombstone = await asyncio.to_thread(tombstones.deprovisioned, self.name)
+        revoked = await asyncio.to_thread(tombstones.revoked)
+        source, destroys = await self._keys(tombstone)
         store = SnapshotStore()
         terms = LeaseTerms(settings.lease, settings.lease_grace or timedelta(0))
         leases = Leases(terms, reading)
+        revocations = Revocations(self.name, revoked, wall)
+        publisher = Publisher(
+            self.name,
+            settings.spiffe_id,
+            purposes_of(settings.sides, tls12=settings.tls12),
+            store,
+            Keyring(destroys, store, wall, leases),
+            revocations,
+            parts.audit,
+            parts.denials,
+        )
         wish = Wish(settings.sides, settings.lifetime, settings.longest)
+        keys = Unrevoked(source, revocations)
+        memory = self._memory(wish, keys, leases)
+        ending = self._ending(publisher, memory, tombstones)
+        if tombstone:
+            ending.resume(tombstone)
         return Identity(
             name=self.name,
             spiffe_id=settings.spiffe_id,
@@ -82,15 +108,10 @@ class Assembly:
                 Failover(self._authorities),
                 parts.audit,
             ),
-            publisher=Publisher(
-                self.name,
-                settings.spiffe_id,
-                purposes_of(settings.sides, tls12=settings.tls12),
-                store,
-                Keyring(destroys, store, wall, leases),
-                parts.audit,
-            ),
-            memory=self._memory(wish, keys, leases),
+            publisher=publisher,
+            memory=memory,
+            ending=ending,
+            revoking=Revoking(self.name, publisher, tombstones, self._remains(), wall, parts.audit),
             clock=moment,
         )
 
@@ -102,9 +123,19 @@ class Assembly:
             self._parts.token,
             self._parts.executor,
             self._destruction,
-            identity.keyring.holds,
+            # A key that it was given is no orphan, whatever its mark.
+            lambda key_id: key_id == self._given or identity.keyring.holds(key_id),
             identity.renewing,
         )
+
+    def _ending(self, publisher: Publisher, memory: Memory, tombstones: Tombstones) -> Ending:
+        return Ending(
+            self.name, publisher, memory, tombstones, self._remains(), wall, self._parts.audit
+        )
+
+    def _remains(self) -> Remains:
+        parts = self._parts
+        return Remains(self._owner, self._given, parts.token, parts.executor, self._destruction)
 
     def _memory(self, wish: Wish, keys: KeySource, leases: Leases) -> Memory:
         settings, parts = self._settings, self._parts
@@ -124,9 +155,9 @@ class Assembly:
             parts.audit,
         )
 
-    async def _keys(self) -> tuple[KeySource, Destroys]:
+    async def _keys(self, tombstone: Tombstone | None) -> tuple[KeySource, Destroys]:
         settings, parts = self._settings, self._parts
-        if settings.key_id is None:
+        if self._given is None:
             made = MadeKeys(
                 settings.key_algorithm,
                 self._owner,
@@ -138,13 +169,15 @@ class Assembly:
             )
             return made, self._destruction
         given = GivenKey(
-            KeyId(settings.key_id),
+            self._given,
             parts.token,
             parts.executor,
             allow_imported=settings.allow_imported,
         )
         # A key that is not there or not allowed is an error of the start, not of each renewal.
-        await given.obtain(1)
+        # But who was deprovisioned may have lost its key since, as it is told to.
+        if tombstone is None:
+            await given.obtain(1)
         return given, Spared()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,11 +13,17 @@ import structlog
 from sidecar._proto.meshkey.admin.v1 import admin_pb2_grpc
 from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
+from sidecar.app.behind_proxy import Front, serve_behind_proxy
 from sidecar.app.clock import wall
+from sidecar.app.reload import Reload
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
+from sidecar.callers.accept_proxy import Door
+from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
+from sidecar.deny.base import NO_DENIALS, Denials
+from sidecar.rpc.descriptors import make_room_for_descriptors
 from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import AuditCounts
 from sidecar.token.executor import TokenExecutor
@@ -30,9 +37,12 @@ _GRACE_S = 1.0
 class Parts:
     """Opens the token and starts servers; the stack takes them down in reverse order."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: Settings, read: Callable[[], Settings], stack: AsyncExitStack
+    ) -> None:
         self.settings = settings
         self.stack = stack
+        make_room_for_descriptors()
         self.token = open_token(settings.token)
         stack.callback(self.token.close)
         log.info("token opened", **self.token.report.summary())
@@ -40,21 +50,38 @@ class Parts:
         # Replaced before anything happens, where an audit log is configured.
         self.audit_counts = AuditCounts()
         self.audit: AuditLog | NoAudit = NoAudit()
+        # Replaced before there are identities, where a deny list is configured.
+        self.denials: Denials = NO_DENIALS
+        self.reload = Reload(settings, read, lambda: self.audit)
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
 
-    async def start(self, server: grpc.aio.Server, path: Path, mode: int) -> None:
+    async def start(
+        self, server: grpc.aio.Server, path: Path, mode: int, group: int | None = None
+    ) -> None:
         """Serves on a Unix socket until the end."""
-        bind(server, path, mode)
+        bind(server, path, mode, group)
         await server.start()
         self.stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
+
+    async def start_behind_proxy(
+        self, server: grpc.aio.Server, path: Path, mode: int, forwarded: Forwarded, door: Door
+    ) -> None:
+        """Serves clients that cannot bind a name, as who they are, until the end.
+
+        `door` says who may connect; `forwarded` then knows each of them.
+        """
+        await serve_behind_proxy(
+            self.stack, Front(path, mode, door), server, forwarded, self.audit, _GRACE_S
+        )
 
     async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
         """The same for callers, who share the socket's group."""
         server = unix_server()
         server.add_generic_rpc_handlers(handlers)
-        await self.start(server, path, 0o660)
+        signer = self.settings.signer
+        await self.start(server, path, 0o660, signer.group if signer else None)
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""
@@ -63,7 +90,7 @@ class Parts:
             return
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
         await self.start(server, admin.socket, 0o600)
         if admin.read_only:
             server = unix_server()

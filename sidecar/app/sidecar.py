@@ -10,6 +10,7 @@ import structlog
 
 from sidecar.admin.observed import Observed
 from sidecar.app.authorities import authorities_of
+from sidecar.app.deny_list import follow_deny_list, open_deny_list
 from sidecar.app.identities import Assembly
 from sidecar.app.parts import Parts
 from sidecar.identity.identity import Identity
@@ -17,6 +18,7 @@ from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.sds.names import RootValidator
 from sidecar.sds.service import SdsService
+from sidecar.signer.quota import Quota
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import SigningCounts
@@ -30,6 +32,7 @@ _DESTRUCTION_S = 3.0
 async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
     """Serves until the parts are taken down; the tasks end only when something is wrong."""
     settings = parts.settings
+    deny_list = await open_deny_list(parts)
     authorities = await authorities_of(settings.authorities, parts.stack)
     running, identities = [], []
     for name, identity_settings in settings.identities.items():
@@ -40,8 +43,17 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
         sweep = _sweep(identity, assembly.orphans(identity))
         parts.in_background(asyncio.create_task(sweep))
         identities.append(identity)
+    if deny_list:
+        running.append(follow_deny_list(parts, deny_list, identities))
     registry = IdentityRegistry(identities)
-    seen = Observed(parts.token, parts.executor, registry, authorities, audit=parts.audit_counts)
+    seen = Observed(
+        parts.token,
+        parts.executor,
+        registry,
+        authorities,
+        audit=parts.audit_counts,
+        deny_list=deny_list,
+    )
     await _serve_signatures(parts, identities, seen.signing)
     if settings.sds:
         service = SdsService(
@@ -61,6 +73,8 @@ async def _serve_signatures(
     """Each socket knows the identities that are served on it, and no others."""
     settings = parts.settings
     assert settings.signer
+    # Of all sockets together: a process is the same on each.
+    quota = Quota(settings.signer.caller_rate, settings.signer.key_rate)
     sockets: dict[Path, list[Identity]] = {}
     for identity in identities:
         gateway = settings.gateways.get(identity.name)
@@ -75,6 +89,7 @@ async def _serve_signatures(
             settings.token.patience,
             counts,
             audit=parts.audit,
+            quota=quota,
         )
         await parts.serve_handlers(path, SignerService(registry, signatures).handler())
 

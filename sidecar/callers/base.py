@@ -54,6 +54,9 @@ class Callers(Protocol):
 
         `peer` and `metadata` are what gRPC says of the call. The process is looked at anew.
 
+        Then send the call's initial metadata before anything else is done for it: gRPC fails to
+        if its connection has closed, whose name another connection may have had by then.
+
         Raises:
             CallerRefused: on entering; the text is for the caller and tells it nothing of others.
         """

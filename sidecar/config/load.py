@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from sidecar.config import references, token
 from sidecar.config.authorities import CA_KINDS, CaSettings
-from sidecar.config.callers import CallerSettings
+from sidecar.config.callers import BearerSettings, CallerSettings
+from sidecar.config.deny_list import DenyListSettings
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.settings import (
     SECTIONS,
@@ -20,6 +21,7 @@ from sidecar.config.settings import (
     IssuerSettings,
     LogSettings,
     MetricsSettings,
+    ProcessSettings,
     SdsSettings,
     Settings,
     SignerSettings,
@@ -69,12 +71,15 @@ def parse(document: _Table, environment: Mapping[str, str]) -> Settings:
             callers=tuple(
                 _section(CallerSettings, "caller", t) for t in _tables("caller", document)
             ),
+            bearer=_optional(BearerSettings, "bearer", raw),
             signer=_optional(SignerSettings, "signer", raw),
             sds=_optional(SdsSettings, "sds", raw),
             issuer=_optional(IssuerSettings, "issuer", raw),
             admin=_optional(AdminSettings, "admin", raw),
             metrics=_optional(MetricsSettings, "metrics", raw),
             audit=_optional(AuditSettings, "audit", raw),
+            process=_section(ProcessSettings, "process", raw["process"] or {}),
+            deny_list=_optional(DenyListSettings, "deny_list", raw),
             log=_section(LogSettings, "log", raw["log"] or {}),
         )
     )
@@ -156,10 +161,10 @@ def _ca_variables() -> dict[str, str]:
 def _check_variables(environment: Mapping[str, str]) -> None:
     known = {name for section, kind in SECTIONS.items() for name in _variables(section, kind)}
     known |= {token.PIN_VARIABLE, *_ca_variables()}
+    ours = tuple(f"MESHKEY_{section}_".upper() for section in (*SECTIONS, *_REPEATED))
     for variable in environment:
-        section = variable.removeprefix("MESHKEY_").partition("_")[0].lower()
-        ours = variable.startswith("MESHKEY_") and section in {*SECTIONS, *_REPEATED}
-        if ours and variable not in known and not _SERVICE_LINK.search(variable):
+        is_ours = f"{variable}_".startswith(ours)
+        if is_ours and variable not in known and not _SERVICE_LINK.search(variable):
             raise ConfigurationError(f"unknown setting in the environment: {variable}")
 
 

@@ -35,6 +35,7 @@ def checked(settings: Settings) -> Settings:
         _check_identity("identity" if name == DEFAULT else f"gateway.{name}", identity, settings)
     _check_file_authorities(settings)
     _check_own(settings)
+    _check_callers(settings)
     if settings.metrics and (settings.metrics.address is None) == (settings.metrics.socket is None):
         raise ConfigurationError("[metrics]: exactly one of address and socket is needed")
     return settings
@@ -110,6 +111,22 @@ def _check_file_authorities(settings: Settings) -> None:
                 f"ca {name!r}, of kind file, is for one identity, not {times}: give each a [[ca]] "
                 "of its own, and say in its `ca` which"
             )
+
+
+def _check_callers(settings: Settings) -> None:
+    _once("caller.name", (caller.name for caller in settings.callers))
+    for caller in settings.callers:
+        for name in caller.identities:
+            if name not in settings.identities:
+                known = ", ".join(settings.identities) or "none"
+                raise ConfigurationError(
+                    f"caller {caller.name!r}: there is no identity {name!r}; there are: {known}"
+                )
+    if any(caller.bearer_subject for caller in settings.callers) != (settings.bearer is not None):
+        raise ConfigurationError(
+            "[bearer] and bearer_subject in a [[caller]] need each other: a token that no rule "
+            "asks for protects nothing, and one that nobody can verify admits no one"
+        )
 
 
 def _check_own(settings: Settings) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.authorities import CaSettings
-from sidecar.config.callers import CallerSettings
+from sidecar.config.callers import BearerSettings, CallerSettings
+from sidecar.config.deny_list import DenyListSettings
 from sidecar.config.field import setting
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.values import (
@@ -20,6 +21,7 @@ from sidecar.config.values import (
     ca_algorithm,
     count,
     duration,
+    group_id,
     loopback_address,
     one_of,
     path,
@@ -29,6 +31,7 @@ from sidecar.config.values import (
     socket_path,
     switch,
     text,
+    user_id,
 )
 from sidecar.core.pkcs11_uri import Pkcs11Uri
 from sidecar.core.schemes import KeyAlgorithm
@@ -149,6 +152,27 @@ class SignerSettings:
     """[signer]: the external signing API."""
 
     socket: Path = setting(socket_path, "Unix socket that it is served on, mode 0660")
+    group: int | None = setting(
+        group_id,
+        "the callers' group, a name or a number: this socket, those of gateways and sds.socket "
+        "get it; by default the sidecar's own",
+        default=None,
+    )
+    allow_own_user: bool = setting(
+        switch,
+        "for evaluation: whether callers may run as the sidecar's own user, or as root",
+        default=False,
+    )
+    caller_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that one process may ask for before it is told busy",
+        default=20_000,
+    )
+    key_rate: int = setting(
+        count(1, 1_000_000),
+        "signatures a second that may be asked for with one key, by all together",
+        default=20_000,
+    )
 
 
 @dataclass(frozen=True)
@@ -235,6 +259,17 @@ class AuditSettings:
 
 
 @dataclass(frozen=True)
+class ProcessSettings:
+    """[process]: what the sidecar runs as."""
+
+    user: int | None = setting(
+        user_id,
+        "user, a name or a number, that it becomes when it is started as root",
+        default=None,
+    )
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """[log]: what is written to standard error."""
 
@@ -254,12 +289,15 @@ class Settings:
     authorities: tuple[CaSettings, ...]
     trust: tuple[TrustSettings, ...]
     callers: tuple[CallerSettings, ...]
+    bearer: BearerSettings | None
     signer: SignerSettings | None
     sds: SdsSettings | None
     issuer: IssuerSettings | None
     admin: AdminSettings | None
     metrics: MetricsSettings | None
     audit: AuditSettings | None
+    process: ProcessSettings
+    deny_list: DenyListSettings | None
     log: LogSettings
 
     @property
@@ -273,10 +311,13 @@ SECTIONS: Mapping[str, type[Any]] = {
     "token": TokenSettings,
     "identity": IdentitySettings,
     "signer": SignerSettings,
+    "bearer": BearerSettings,
     "sds": SdsSettings,
     "issuer": IssuerSettings,
     "admin": AdminSettings,
     "metrics": MetricsSettings,
     "audit": AuditSettings,
+    "process": ProcessSettings,
+    "deny_list": DenyListSettings,
     "log": LogSettings,
 }

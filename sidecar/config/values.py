@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import math
 import pwd
 import re
@@ -21,6 +22,7 @@ _LAST_PORT = 65535
 # The highest is nobody: chown(2) takes it for "as it is".
 _LAST_USER = 2**32 - 2
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SIZES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -202,6 +204,16 @@ def user_id(value: Any) -> int:
     return count(0, _LAST_USER)(value)
 
 
+def group_id(value: Any) -> int:
+    """A number of a group, or its name."""
+    if isinstance(value, str) and not value.isdecimal():
+        try:
+            return grp.getgrnam(value).gr_gid
+        except KeyError:
+            raise ValueError(f"there is no group {value!r}") from None
+    return count(0, _LAST_USER)(value)
+
+
 def sha256s(value: Any) -> frozenset[str]:
     """A list of digests in hexadecimal."""
     listed = _listed(value, "a list of SHA-256 digests is needed")
@@ -210,10 +222,24 @@ def sha256s(value: Any) -> frozenset[str]:
     return frozenset(each.lower() for each in listed)
 
 
+def pod_uid(value: Any) -> str:
+    """As Kubernetes gives it to a pod; of a static pod it is a hash."""
+    if not isinstance(value, str) or not _POD_UID.fullmatch(value):
+        raise ValueError("a pod's UID is needed, as its metadata.uid has it")
+    return value
+
+
+def cgroup(value: Any) -> str:
+    """The path of a cgroup, below the root."""
+    if not re.fullmatch(r"(/[^/]+)+", text(value)) or {".", ".."} & set(value.split("/")):
+        raise ValueError("a cgroup's path is needed, as /proc/PID/cgroup has it after the colons")
+    return str(value)
+
+
 def purposes(value: Any) -> frozenset[SigningPurpose]:
-    """A list of what may be signed."""
+    """A list of what may be signed; it may be empty."""
     expected = f"a list of {', '.join(PURPOSE_NAMES)} is needed"
-    listed = _listed(value, expected)
+    listed = [] if value == [] else _listed(value, expected)
     if any(each not in PURPOSE_NAMES for each in listed):
         raise ValueError(expected)
     return frozenset(PURPOSE_NAMES[each] for each in listed)

@@ -12,13 +12,15 @@ _LONGEST = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Breaker:
-    """Closed until three failures in a row, then open for 5 s, doubling to a minute.
+    """Closed until three failures in a row, then open for the shortest time, doubling.
 
     While it is open nobody asks; after that one attempt decides. Times are of a steady clock.
     """
 
     failures: int = 0
     open_until: timedelta | None = None
+    shortest: timedelta = _SHORTEST
+    longest: timedelta = _LONGEST
 
     def wait(self, now: timedelta) -> timedelta:
         """How long nobody may ask; zero if somebody may."""
@@ -26,16 +28,16 @@ class Breaker:
 
     def succeeded(self) -> Breaker:
         """Closed again."""
-        return Breaker()
+        return replace(self, failures=0, open_until=None)
 
     def attempted(self, now: timedelta) -> Breaker:
         """Somebody asks: others wait for what becomes of it, once it had been open."""
-        return replace(self, open_until=now + _SHORTEST) if self.open_until else self
+        return replace(self, open_until=now + self.shortest) if self.open_until else self
 
     def failed(self, now: timedelta) -> Breaker:
         """One failure more."""
         failures = self.failures + 1
         if failures < _THRESHOLD:
-            return Breaker(failures)
-        doubled = _SHORTEST * 2.0 ** min(failures - _THRESHOLD, 16)
-        return Breaker(failures, now + min(doubled, _LONGEST))
+            return replace(self, failures=failures)
+        doubled = self.shortest * 2.0 ** min(failures - _THRESHOLD, 16)
+        return replace(self, failures=failures, open_until=now + min(doubled, self.longest))

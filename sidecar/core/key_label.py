@@ -9,6 +9,9 @@ from dataclasses import dataclass
 # What keys are for.
 TLS = "tls"
 AUDIT = "audit"
+DENY = "deny"
+# What a key does that no identity may use, in words.
+OTHER_USES = {AUDIT: "seals an audit log", DENY: "signs deny lists"}
 
 _LABEL = re.compile(r"meshkey:(?P<purpose>[a-z]+):(?P<owner>[0-9a-f]{8}):(?P<generation>\d+):(.*)")
 

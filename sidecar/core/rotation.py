@@ -41,6 +41,8 @@ class Health(Enum):
     # The certificate is valid still, and no CA has answered for longer than its lease.
     LAPSED = "lapsed"
     EXPIRED = "expired"
+    # It was ended on command, and is to be so.
+    DEPROVISIONED = "deprovisioned"
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,10 @@ class Rotation:
         losses = self.losses + 1
         delay = retry_delay(losses - 1, random) if losses > 1 else timedelta(0)
         return replace(self, losses=losses, replacing=True, due=now.steady + delay)
+
+    def anew(self, now: Moment) -> Rotation:
+        """There is no certificate any more, as at the start."""
+        return replace(Rotation.start(self.policy, now), attempted=self.attempted)
 
     def postponed(self, now: Moment, until: datetime, random: float) -> Rotation:
         """Waits for something outside, but not so long that the certificate comes near its end.

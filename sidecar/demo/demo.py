@@ -17,7 +17,7 @@ from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.summary import summarise
 from sidecar.demo.traffic import Traffic, get, get_mutual_tls
 from sidecar.errors import MeshkeyError, StartFailed
-from sidecar.hardening import protect_memory
+from sidecar.hardening.memory import protect_memory
 
 _STEPS = 8
 # Requests that must succeed on either side of a rotation.

@@ -59,6 +59,15 @@ class CheckedFiles:
         whole_file.replace(self.path(name), content, 0o600)
         whole_file.sync(self._directory)
 
+    def remove(self, name: str) -> None:
+        """There is no such file any more, durably.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        self.path(name).unlink(missing_ok=True)
+        whole_file.sync(self._directory)
+
 
 def encoded(content: Mapping[str, object]) -> bytes:
     """The text of a file, with version and digest: always the same for the same `content`."""

@@ -94,6 +94,10 @@ class Enrolment:
             raise
         return Enrolled(key, schemes, chain, authority)
 
+    async def discard(self, enrolled: Enrolled) -> None:
+        """Takes back what nobody may use any more."""
+        await self._keys.discard(enrolled.key)
+
     async def _certify(
         self, key: TokenKey, bundle: Callable[[], TrustBundle], now: Callable[[], datetime]
     ) -> tuple[str, CertificateChain]:

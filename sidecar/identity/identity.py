@@ -13,11 +13,14 @@ import structlog
 
 from sidecar.core.rotation import Health, Moment, Rotation, RotationPolicy
 from sidecar.core.spiffe import SpiffeId
-from sidecar.errors import KeyChanged, MeshkeyError, NoSuchKey
+from sidecar.errors import IdentityDeprovisioned, KeyChanged, MeshkeyError, NoSuchKey, UnknownKey
+from sidecar.identity.ended import Ended
+from sidecar.identity.ending import Ending
 from sidecar.identity.enrolment import Enrolled, Enrolment
 from sidecar.identity.keyring import HANDSHAKE_TIMEOUT
 from sidecar.identity.memory import Memory
 from sidecar.identity.publisher import Publisher
+from sidecar.identity.revoking import Revoking
 from sidecar.telemetry import RenewalCounts
 from sidecar.token.base import KeyId
 from sidecar.trust.anchors import TrustAnchors
@@ -26,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 # Between two looks at the clocks and at the sources of roots.
 _TICK_S = 1.0
+# Between two attempts to clear away keys that were ended and would not go.
+_AGAIN_S = 30.0
+# After which it is worth a word that all is well.
+_ALARMS = {Health.LATE, Health.CRITICAL, Health.LAPSED, Health.EXPIRED}
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,12 @@ class Identity:
         enrolment: Enrolment,
         publisher: Publisher,
         memory: Memory,
+        ending: Ending,
+        revoking: Revoking,
         clock: Callable[[], Moment],
     ) -> None:
         self.name = name
+        self.ending = ending
         self.spiffe_id = spiffe_id
         self.anchors = anchors
         self.publisher = publisher
@@ -69,6 +79,7 @@ class Identity:
         self._settle = schedule.root_settle
         self._enrolment = enrolment
         self._memory = memory
+        self._revoking = revoking
         self._clock = clock
         self._rotation = Rotation.start(schedule.policy, clock())
         self._health = Health.WAITING
@@ -87,11 +98,13 @@ class Identity:
     @property
     def health(self) -> Health:
         """How its certificate, and the lease of its key, are doing now."""
+        if self.ending.deprovisioned:
+            return Health.DEPROVISIONED
         now = self._clock().wall
-        health = self._rotation.health(now)
-        if current := self.store.current:
-            return self.keyring.leases.health(health, now, current.chain.not_after)
-        return health
+        health, current = self._rotation.health(now), self.store.current
+        if current is None or health is Health.WAITING:
+            return health
+        return self.keyring.leases.health(health, now, current.chain.not_after)
 
     @property
     def lease_end(self) -> datetime | None:
@@ -105,20 +118,74 @@ class Identity:
             group.create_task(self._keep_watch())
             group.create_task(self._keep_valid())
             group.create_task(self._memory.follow())
+            group.create_task(self._keep_cleared())
 
     async def renew(self) -> int:
         """Gets a new certificate now, for a new key unless one is given; returns its generation.
 
         Raises:
+            IdentityDeprovisioned: it was, or is while this is under way.
             MeshkeyError: what went wrong; the identity in use stays.
         """
         async with self.renewing:
+            self.ending.require_active()
             try:
-                await self._refresh_roots(force=True)
-                return await self._renew()
+                return await self.ending.while_active(self._renew_at_once())
+            except IdentityDeprovisioned:
+                raise
             except Exception as error:
                 self._remember(error)
                 raise
+
+    async def deprovision(self) -> Ended:
+        """Ends the identity: when this first awaits, nothing is signed any more.
+
+        A renewal that is under way ends without a certificate. Go on with it once it has begun;
+        what it could not do is tried again for as long as `run` does.
+        """
+        self.ending.stop()
+        async with self.renewing:
+            # A reinstatement may have been on its way.
+            self.ending.stop()
+            return await self.ending.bury()
+
+    async def reinstate(self) -> None:
+        """Lets it live again, with a new certificate that `run` gets, for a new key unless one
+        is given.
+
+        Raises:
+            NotDeprovisioned: it lives.
+            StateUnwritable: the tombstone stays, and so the identity is.
+        """
+        async with self.renewing:
+            await self.ending.reinstate()
+            # Nothing of before is taken up again.
+            self.begun.set()
+            self.last_error = ""
+            self._rotation = self._rotation.anew(self._clock())
+            self._wake.set()
+
+    async def revoke(self, key_id: KeyId) -> Ended:
+        """Ends a key: when this first awaits, nothing is signed with it any more.
+
+        If it is the one in use, `run` replaces it at once. Go on with it once it has begun.
+
+        Raises:
+            UnknownKey: it is none of this identity's.
+        """
+        if not self.has(key_id):
+            raise UnknownKey(
+                f"identity {self.name!r} has no key {key_id}; list them with: meshkey keys live"
+            )
+        self._revoking.revoke(key_id)
+        if self.store.current and self.store.current.key_id == key_id:
+            self._rotation = self._rotation.anew(self._clock())
+            self._wake.set()
+        return await self._revoking.bury(key_id)
+
+    def has(self, key_id: KeyId) -> bool:
+        """Whether the key signs for this identity, or was revoked."""
+        return self.keyring.holds(key_id) or key_id in self.publisher.revocations.own()
 
     def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:
         """The token has no such key any more, or another one: says so once and wakes `run`."""
@@ -166,8 +233,10 @@ class Identity:
             try:
                 async with self.renewing:
                     # Not if a rotation on command was faster.
-                    if not self._rotation.wait(self._clock()):
-                        await self._renew_or_take_up()
+                    if not self.ending.deprovisioned and not self._rotation.wait(self._clock()):
+                        await self.ending.while_active(self._renew_or_take_up())
+            except IdentityDeprovisioned:
+                continue  # that is no failure
             except Exception as error:  # not even a bug takes a valid pair away
                 self._remember(error)
                 self._rotation = self._rotation.failed(self._clock(), _chance())
@@ -187,6 +256,8 @@ class Identity:
 
     def _wait(self) -> timedelta:
         """How long it is until the next attempt, which waits for roots to settle."""
+        if self.ending.deprovisioned:
+            return timedelta.max
         now = self._clock()
         settled = self.anchors.settled_at(self._settle)
         if settled and not self._rotation.wait(now):
@@ -204,11 +275,35 @@ class Identity:
     async def _take_up(self) -> bool:
         """Whether an earlier start's key and certificate are in use again."""
         kept = await self._memory.recall(self.anchors.own, self._clock().wall)
+        self.ending.require_active()
         if kept is not None:
             self.keyring.leases.resume(kept.enrolled.key.id, kept.lease)
             self._publish(kept.enrolled, kept.obtained)
         self.begun.set()
         return kept is not None and bool(self._rotation.wait(self._clock()))
+
+    async def _renew_at_once(self) -> int:
+        await self._refresh_roots(force=True)
+        return await self._renew()
+
+    async def _keep_cleared(self) -> None:
+        """Clears away what of ended keys could not go when they ended, here or in an earlier
+        start.
+        """
+        while True:
+            try:
+                await self._clear()
+            except Exception as error:  # not even a bug takes a valid pair away
+                log.error("keys not cleared away", identity=self.name, exc_info=error)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _clear(self) -> None:
+        if self._revoking.is_owed:
+            await self._revoking.bury_owed()
+        if self.ending.is_owed:
+            async with self.renewing:
+                if self.ending.is_owed:
+                    await self.ending.bury()
 
     async def _renew(self) -> int:
         self.begun.set()
@@ -216,12 +311,23 @@ class Identity:
         enrolled = await self._enrolment.run(
             lambda: self._clock().wall, self.store.generation + 1, lambda: self.anchors.own
         )
+        try:
+            self._require_usable(enrolled.key.id)
+        except MeshkeyError:
+            await self._enrolment.discard(enrolled)
+            raise
+        # From here to its publication nothing is awaited.
         obtained = self._clock().wall
         self.keyring.leases.begin(enrolled.key.id, enrolled.chain)
         generation = self._publish(enrolled, obtained)
         self.renewals.succeeded += 1
         await self._memory.keep(enrolled, obtained)
         return generation
+
+    def _require_usable(self, key_id: KeyId) -> None:
+        """Raises where the identity, or the key, was ended while it was certified."""
+        self.ending.require_active()
+        self.publisher.revocations.require_none(key_id)
 
     async def _follow_roots(self) -> None:
         try:
@@ -282,7 +388,7 @@ class Identity:
             log.critical("lease over, nothing is signed", **facts)
         elif health is Health.EXPIRED:
             log.critical("certificate expired, nothing is signed", **facts)
-        elif before is not Health.WAITING:
+        elif health is Health.VALID and before in _ALARMS:
             log.info("certificate valid again", identity=self.name)
 
 

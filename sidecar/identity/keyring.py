@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -45,7 +45,7 @@ class Keyring:
         self._handshake_timeout = handshake_timeout
         self._grants: dict[KeyId, KeyGrant] = {}
         self._distrusted: set[KeyId] = set()
-        self._retirements: set[asyncio.Task[None]] = set()
+        self._retirements: dict[KeyId, asyncio.Task[None]] = {}
 
     def grant(self, key_id: KeyId) -> KeyGrant | None:
         """What may be signed with `key_id` now; nothing for unknown and expired keys.
@@ -77,6 +77,11 @@ class Keyring:
         """Whether the key is one of these, also while it is being retired."""
         return key_id in self._grants
 
+    @property
+    def grants(self) -> Sequence[KeyGrant]:
+        """Every key that may sign, or might if it had not expired."""
+        return tuple(self._grants.values())
+
     def admit(self, grant: KeyGrant) -> None:
         """Lets the signer use a key from now on."""
         self._grants[grant.key_id] = grant
@@ -84,14 +89,23 @@ class Keyring:
     def retire(self, key_id: KeyId, replaced_by: int) -> None:
         """Destroys a key as soon as generation `replaced_by` is in use everywhere."""
         task = asyncio.create_task(self._retire(self._grants[key_id], replaced_by))
-        self._retirements.add(task)
-        task.add_done_callback(self._retirements.discard)
+        self._retirements[key_id] = task
+        task.add_done_callback(lambda _: self._retirements.pop(key_id, None))
+
+    def revoke(self, *key_ids: KeyId) -> None:
+        """From here on nothing is signed with them. Whoever revokes them destroys them."""
+        for key_id in key_ids:
+            self._grants.pop(key_id, None)
+            self.leases.drop(key_id)
+            if retirement := self._retirements.get(key_id):
+                retirement.cancel()
 
     async def close(self, kept: Collection[KeyId] = ()) -> None:
         """Destroys every key but those `kept`: nobody can ask for a signature any more."""
-        for task in list(self._retirements):
+        retirements = list(self._retirements.values())
+        for task in retirements:
             task.cancel()
-        await asyncio.gather(*self._retirements, return_exceptions=True)
+        await asyncio.gather(*retirements, return_exceptions=True)
         await self._destroy(*(key_id for key_id in self._grants if key_id not in kept))
 
     async def _retire(self, grant: KeyGrant, replaced_by: int) -> None:

@@ -6,7 +6,7 @@ import threading
 from typing import Protocol
 
 from sidecar.core.journal import NOWHERE, Journal
-from sidecar.core.key_label import AUDIT, TLS, KeyLabel
+from sidecar.core.key_label import OTHER_USES, TLS, KeyLabel
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import ConfigurationError, KeyUnsuitable, NoSuchKey, TokenUnavailable
@@ -92,7 +92,8 @@ class MadeKeys:
     def may_reuse(self, key: TokenKey) -> bool:
         """One born in the token, with our mark."""
         label = KeyLabel.parse(key.label)
-        return key.origin is Origin.BORN and label is not None and label.owner == self._owner
+        mark = label and (label.purpose, label.owner)
+        return key.origin is Origin.BORN and mark == (TLS, self._owner)
 
 
 class GivenKey:
@@ -112,7 +113,8 @@ class GivenKey:
         Raises:
             NoSuchKey: it is not there.
             KeyUnsuitable: it could leave the token.
-            ConfigurationError: it was imported, and that is not allowed; or it seals audit logs.
+            ConfigurationError: it was imported, and that is not allowed; or it was made for
+                something else.
         """
         key = await self._executor.run(self._find)
         self._require_allowed(key)
@@ -131,9 +133,10 @@ class GivenKey:
 
     def _require_allowed(self, key: TokenKey) -> None:
         label = KeyLabel.parse(key.label)
-        if label and label.purpose == AUDIT:
+        if label and label.purpose in OTHER_USES:
             raise ConfigurationError(
-                f"key {key.id} (identity.key_id) seals an audit log, so no identity uses it"
+                f"key {key.id} (identity.key_id) {OTHER_USES[label.purpose]}, so no identity "
+                "uses it"
             )
         if key.origin is Origin.EXPOSED:
             raise KeyUnsuitable(

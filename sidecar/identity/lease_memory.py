@@ -51,15 +51,17 @@ class LeaseMemory:
             raise CertificateRefused("how much of its lease is left is not on the disk")
         now = self._leases.clock()
         lease = note.resume(self._leases.terms, self._boot_id, now, chain)
-        self._noted = note
-        await self._write(lease)
+        async with self._writing:
+            self._noted = note
+            await self._write(lease)
         return lease
 
     async def note(self) -> None:
         """Durable when it returns. A failure is logged: it takes nothing away."""
         try:
-            if lease := self._leases.newest:
-                await self._write(lease)
+            async with self._writing:
+                if lease := self._leases.newest:
+                    await self._write(lease)
         except Exception as error:  # noqa: BLE001  # the key in use is leased all the same
             log.error("lease not noted", identity=self._name, **facts_of(error))
 
@@ -71,8 +73,13 @@ class LeaseMemory:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leases.changed.wait(), _BETWEEN_S)
 
-    async def _write(self, lease: Lease) -> None:
+    async def forget(self) -> None:
+        """Nothing is noted any more, durably. Raises `OSError`."""
         async with self._writing:
-            now = self._leases.clock()
-            note = self._noted = LeaseNote.take(lease, self._boot_id, now, self._noted)
-            await self._disk.run(lambda: self._saved.save(self._name, note))
+            self._noted = None
+            await self._disk.run(lambda: self._saved.remove(self._name))
+
+    async def _write(self, lease: Lease) -> None:
+        now = self._leases.clock()
+        note = self._noted = LeaseNote.take(lease, self._boot_id, now, self._noted)
+        await self._disk.run(lambda: self._saved.save(self._name, note))

@@ -63,6 +63,10 @@ class Memory(Protocol):
         """Keeps that once, at the end. A failure is logged."""
         ...
 
+    async def forget(self) -> None:
+        """Nothing is kept any more, durably. Raises `OSError`."""
+        ...
+
 
 class NoMemory:
     """For identities without a directory for it: each start begins anew."""
@@ -81,6 +85,9 @@ class NoMemory:
 
     async def note(self) -> None:
         """Nothing."""
+
+    async def forget(self) -> None:
+        """There is nothing."""
 
 
 class SavedMemory:
@@ -140,6 +147,11 @@ class SavedMemory:
     async def note(self) -> None:
         """Durable when it returns."""
         await self._lease.note()
+
+    async def forget(self) -> None:
+        """Removes the files."""
+        await self._disk.run(lambda: self._saved.remove(self._name))
+        await self._lease.forget()
 
     async def _checked(
         self, saved: SavedIdentity, bundle: TrustBundle, now: datetime

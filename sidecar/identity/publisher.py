@@ -14,10 +14,13 @@ from sidecar.core.journal import NOWHERE, Fact, Journal
 from sidecar.core.purpose import SigningPurpose
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
+from sidecar.deny.base import NO_DENIALS, Denials
 from sidecar.identity.enrolment import Enrolled
 from sidecar.identity.keyring import Keyring
+from sidecar.identity.revocations import Revocations
 from sidecar.identity.snapshot import KeyGrant, Snapshot
 from sidecar.identity.store import SnapshotStore
+from sidecar.token.base import KeyId, Origin
 
 log = structlog.get_logger(__name__)
 
@@ -36,17 +39,25 @@ class Publisher:
         purposes: frozenset[SigningPurpose],
         store: SnapshotStore,
         keyring: Keyring,
+        revocations: Revocations,
         journal: Journal = NOWHERE,
+        denials: Denials = NO_DENIALS,
     ) -> None:
         self.store = store
+        self.denials = denials
         self.keyring = keyring
+        self.revocations = revocations
         self.purposes = purposes
         # The generation that brought the newest roots.
         self.roots_generation = 0
+        # Where each of its keys is from, and the generation that brought its newest certificate.
+        self.published: dict[KeyId, tuple[Origin, int]] = {}
         self._journal = journal
         self._name = name
         self._spiffe_id = spiffe_id
         self._recorded_roots: dict[str, list[Fact]] = {}
+        # Whether the deny list names this identity itself.
+        self._denied = False
 
     def publish(self, enrolled: Enrolled, bundles: Sequence[TrustBundle]) -> int:
         """A new certificate; retires the key before it. Returns the generation."""
@@ -60,6 +71,8 @@ class Publisher:
             chain=enrolled.chain,
             bundles=tuple(bundles),
             authority=enrolled.authority,
+            denied=self.denials.current,
+            revoked=self.revocations.announced(),
         )
         self.keyring.admit(
             KeyGrant(
@@ -70,6 +83,7 @@ class Publisher:
                 leaves=self._leaves(snapshot),
             )
         )
+        self._note(snapshot)
         self.store.publish(snapshot)
         facts: dict[str, Fact] = {
             "identity": self._name,
@@ -85,7 +99,7 @@ class Publisher:
         leaf = sha256(snapshot.chain.certificates[0]).hexdigest()
         self._journal.record("certificate published", **facts, certificate_sha256=leaf)
         self._record_roots(snapshot.generation, snapshot.bundles)
-        if previous and previous.key_id != snapshot.key_id:
+        if previous and self._is_to_retire(previous.key_id, snapshot):
             self.keyring.retire(previous.key_id, replaced_by=snapshot.generation)
         return snapshot.generation
 
@@ -100,7 +114,12 @@ class Publisher:
             return
         self.roots_generation = self.store.generation + 1
         self.store.publish(
-            replace(current, generation=self.roots_generation, bundles=tuple(bundles))
+            replace(
+                current,
+                generation=self.roots_generation,
+                bundles=tuple(bundles),
+                revoked=self.revocations.announced(),
+            )
         )
         log.info(
             "roots published",
@@ -109,6 +128,31 @@ class Publisher:
             roots={bundle.trust_domain: len(bundle.roots) for bundle in bundles},
         )
         self._record_roots(self.roots_generation, bundles)
+
+    def publish_denied(self) -> None:
+        """The deny list beside the certificate in use, if it is another one."""
+        self._alarm_if_denied()
+        current, denied = self.store.current, self.denials.current
+        if current is None or current.denied == denied:
+            return
+        generation = self.store.generation + 1
+        self.store.publish(replace(current, generation=generation, denied=denied))
+        log.info("deny list published", identity=self._name, generation=generation)
+
+    def publish_revocations(self) -> None:
+        """The keys that are revoked now, beside the certificate in use, whosever it is."""
+        if current := self.store.current:
+            revoked = self.revocations.announced()
+            generation = self.store.generation + 1
+            self.store.publish(replace(current, generation=generation, revoked=revoked))
+
+    def _alarm_if_denied(self) -> None:
+        denied = self.denials.denies(self._spiffe_id)
+        if denied and not self._denied:
+            log.critical("identity is on the deny list, nothing is signed", identity=self._name)
+        elif self._denied and not denied:
+            log.warning("identity is on the deny list no more", identity=self._name)
+        self._denied = denied
 
     def _record_roots(self, generation: int, bundles: Sequence[TrustBundle]) -> None:
         roots: dict[str, list[Fact]] = {
@@ -119,6 +163,15 @@ class Publisher:
             self._journal.record(
                 "roots published", identity=self._name, generation=generation, roots_sha256=roots
             )
+
+    def _note(self, snapshot: Snapshot) -> None:
+        known = (*(grant.key_id for grant in self.keyring.grants), *self.revocations.own())
+        kept = {key_id: self.published[key_id] for key_id in known if key_id in self.published}
+        self.published = {**kept, snapshot.key_id: (snapshot.key_origin, snapshot.generation)}
+
+    def _is_to_retire(self, key_id: KeyId, snapshot: Snapshot) -> bool:
+        # One that was revoked has ended already.
+        return key_id != snapshot.key_id and self.keyring.holds(key_id)
 
     def _leaves(self, snapshot: Snapshot) -> tuple[bytes, ...]:
         before = self.keyring.unexpired(snapshot.key_id)

@@ -69,6 +69,14 @@ class SavedCertificates:
         """
         self._files.replace(name, _encoded(saved))
 
+    def remove(self, name: str) -> None:
+        """Nothing is saved for the identity any more, durably.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        self._files.remove(name)
+
 
 def _encoded(saved: SavedIdentity) -> bytes:
     return encoded(

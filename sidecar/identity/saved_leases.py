@@ -48,6 +48,14 @@ class SavedLeases:
         """
         self._files.replace(name, _encoded(note))
 
+    def remove(self, name: str) -> None:
+        """There is no note any more, durably.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        self._files.remove(name)
+
 
 def _encoded(note: LeaseNote) -> bytes:
     lease = note.lease

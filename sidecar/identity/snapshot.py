@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sidecar.core.chain import CertificateChain
+from sidecar.core.deny_list import DenyList
 from sidecar.core.purpose import SigningPurpose
 from sidecar.core.schemes import SignatureScheme
 from sidecar.core.spiffe import SpiffeId
@@ -27,6 +28,17 @@ class Snapshot:
     bundles: tuple[TrustBundle, ...]
     # The name of the CA that certified it.
     authority: str
+    # Whom not to let in whoever certified them; `None` while there is no list.
+    denied: DenyList | None = None
+    # Its keys that were revoked and whose certificates have not expired.
+    revoked: tuple[KeyId, ...] = ()
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Instead of a snapshot: the identity is served no more."""
+
+    generation: int
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from sidecar.identity.snapshot import Snapshot
+from sidecar.identity.snapshot import Snapshot, Withdrawal
 
 # Over which of our services somebody follows an identity.
 SubscriberKind = Literal["module", "sds"]
@@ -31,14 +31,14 @@ class Subscription:
         self.refused_generation = 0
         self.error = ""
 
-    async def next(self) -> Snapshot:
-        """Waits for a snapshot newer than the one returned before."""
+    async def next(self) -> Snapshot | Withdrawal:
+        """Waits for what is newer than what was returned before."""
         while self._store.generation <= self._delivered:
             await self._store.changed()
-        snapshot = self._store.current
-        assert snapshot is not None
-        self._delivered = snapshot.generation
-        return snapshot
+        newest = self._store.newest
+        assert newest is not None
+        self._delivered = newest.generation
+        return newest
 
     def answer(self, generation: int, error: str) -> None:
         """Records an acknowledgement, or a refusal where `error` is not empty.
@@ -58,7 +58,7 @@ class SnapshotStore:
     """Holds the current snapshot. Use it from the event loop only."""
 
     def __init__(self) -> None:
-        self._current: Snapshot | None = None
+        self._newest: Snapshot | Withdrawal | None = None
         self._subscriptions: list[Subscription] = []
         # The newest generation that someone who left had refused. He may be back any moment
         # and still uses what came before, so it never counts as acknowledged.
@@ -66,13 +66,19 @@ class SnapshotStore:
         self._change = asyncio.Event()
 
     @property
+    def newest(self) -> Snapshot | Withdrawal | None:
+        """What was published last."""
+        return self._newest
+
+    @property
     def current(self) -> Snapshot | None:
-        return self._current
+        """The same, if it is a snapshot: nothing before the first, and once it is withdrawn."""
+        return self._newest if isinstance(self._newest, Snapshot) else None
 
     @property
     def generation(self) -> int:
-        """Of the current snapshot; 0 before the first."""
-        return self._current.generation if self._current else 0
+        """Of what was published last; 0 before that."""
+        return self._newest.generation if self._newest else 0
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -80,7 +86,12 @@ class SnapshotStore:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Replaces the current snapshot as a whole."""
-        self._current = snapshot
+        self._newest = snapshot
+        self.notify()
+
+    def withdraw(self) -> None:
+        """Takes the current snapshot away, as a generation of its own."""
+        self._newest = Withdrawal(self.generation + 1)
         self.notify()
 
     @contextmanager

@@ -40,15 +40,15 @@ def unix_server() -> grpc.aio.Server:
     )
 
 
-def bind(server: grpc.aio.Server, path: Path, mode: int) -> None:
+def bind(server: grpc.aio.Server, path: Path, mode: int, group: int | None = None) -> None:
     """Binds `server` to the Unix socket `path`, whose mode is at no time wider than `mode`.
 
-    A socket that a dead process left behind is replaced.
+    It is given to `group`, if there is one. A socket that a dead process left behind is replaced.
 
     Raises:
         StartFailed: another process answers there, or the directory is missing.
     """
-    with _room_for(path, mode):
+    with _room_for(path, mode, group):
         server.add_insecure_port(f"unix:{path}")
 
 
@@ -78,7 +78,7 @@ def unix_channel(path: Path) -> grpc.aio.Channel:
 
 
 @contextmanager
-def _room_for(path: Path, mode: int) -> Iterator[None]:
+def _room_for(path: Path, mode: int, group: int | None = None) -> Iterator[None]:
     """What is bound to `path` within this has `mode` at the end, and less before."""
     if not path.parent.is_dir():
         raise StartFailed(f"socket {path}: {path.parent} is no directory; create it first")
@@ -86,6 +86,9 @@ def _room_for(path: Path, mode: int) -> Iterator[None]:
     before = os.umask(0o177)
     try:
         yield
+        if group is not None:
+            # Before the mode lets a group in.
+            os.chown(path, -1, group)
     except (RuntimeError, OSError) as error:
         raise StartFailed(f"socket {path} cannot be bound: {error}") from error
     finally:

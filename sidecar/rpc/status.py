@@ -10,13 +10,18 @@ from sidecar.errors import (
     CertificateRefused,
     CsrRefused,
     DiscoveryRefused,
+    IdentityDeprovisioned,
     KeyChanged,
+    KeyRevoked,
     LoginRefused,
     MeshkeyError,
+    NotDeprovisioned,
+    ReloadRefused,
     Retryable,
     TokenError,
     TokenFull,
     UnknownIdentity,
+    UnknownKey,
     UnknownSecret,
 )
 
@@ -29,6 +34,7 @@ _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
     (CsrRefused, grpc.StatusCode.INVALID_ARGUMENT),
     (DiscoveryRefused, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownIdentity, grpc.StatusCode.NOT_FOUND),
+    (UnknownKey, grpc.StatusCode.NOT_FOUND),
     (UnknownSecret, grpc.StatusCode.NOT_FOUND),
     (TokenFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (KeyChanged, grpc.StatusCode.DATA_LOSS),
@@ -36,6 +42,10 @@ _CODES: tuple[tuple[type[MeshkeyError], grpc.StatusCode], ...] = (
     (TokenError, grpc.StatusCode.FAILED_PRECONDITION),
     (AuthorityError, grpc.StatusCode.FAILED_PRECONDITION),
     (CertificateRefused, grpc.StatusCode.FAILED_PRECONDITION),
+    (IdentityDeprovisioned, grpc.StatusCode.FAILED_PRECONDITION),
+    (NotDeprovisioned, grpc.StatusCode.FAILED_PRECONDITION),
+    (KeyRevoked, grpc.StatusCode.FAILED_PRECONDITION),
+    (ReloadRefused, grpc.StatusCode.FAILED_PRECONDITION),
 )
 
 

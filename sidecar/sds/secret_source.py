@@ -9,7 +9,7 @@ from typing import NoReturn
 from sidecar.errors import SecretNotReady, UnknownIdentity, UnknownSecret
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
-from sidecar.identity.snapshot import Snapshot
+from sidecar.identity.snapshot import Snapshot, Withdrawal
 from sidecar.sds import resources
 from sidecar.sds.names import (
     CertificateOf,
@@ -54,12 +54,14 @@ class SecretSource:
 
         Raises:
             UnknownSecret: there is none of that name.
+            IdentityDeprovisioned: its identity was ended on command.
             SecretNotReady: its identity has no certificate yet, or its file cannot be read.
         """
         meant = self._meaning(name)
         if isinstance(meant, RootsInFile):
             return resources.trusted_ca(name, await self._files.load(meant.path))
         identity = self._registry.named(meant.identity)
+        identity.ending.require_active()
         if (snapshot := identity.store.current) is None:
             because = f": {identity.last_error}" if identity.last_error else ""
             raise SecretNotReady(f"identity {identity.name!r} has no certificate yet{because}")
@@ -110,8 +112,11 @@ async def _follow_identity(
     with identity.store.subscribe("sds", watched.name) as subscription:
         watched.answer = subscription.answer
         while True:
-            snapshot = await subscription.next()
-            watched.update(_built(watched.name, meant, snapshot), snapshot.generation)
+            newest = await subscription.next()
+            if isinstance(newest, Withdrawal):
+                watched.withdraw(newest.generation)
+            else:
+                watched.update(_built(watched.name, meant, newest), newest.generation)
             changed()
 
 

@@ -57,13 +57,14 @@ class SotwExchange:
         if not any(watched.is_news for watched in there):
             return None
         for watched in there:
-            if not watched.secret:
+            if not watched.secret and not watched.withdrawn:
                 self._followed.source.refuse(watched.name)
         self._nonce = next(self._nonces)
         self._unjudged = [(watched, watched.mark_sent()) for watched in there]
         return pb.DiscoveryResponse(
             version_info=resources.version(watched.secret for watched in there),
-            resources=[resources.as_any(watched.secret) for watched in there],
+            # Without what was withdrawn: this is how this protocol says that it is gone.
+            resources=[resources.as_any(watched.secret) for watched in there if watched.secret],
             type_url=resources.SECRET,
             nonce=self._nonce,
         )

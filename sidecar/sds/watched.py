@@ -22,6 +22,8 @@ class Watched:
         self.secret = b""
         # `None` while nobody knows whether there is such a secret.
         self.version: str | None = None
+        # Its identity was ended on command: it is not there, and nobody is wrong to ask for it.
+        self.withdrawn = False
         # Of the newest content that the client has been sent, or has said that it has.
         self._sent: str | None = None
         # The newest generation with the content that was sent.
@@ -40,6 +42,15 @@ class Watched:
 
     def update(self, secret: bytes, generation: int) -> None:
         """What there is as of `generation`; empty bytes for nothing."""
+        self.withdrawn = False
+        self._take(secret, generation)
+
+    def withdraw(self, generation: int) -> None:
+        """From `generation` on there is nothing, until the next `update`."""
+        self.withdrawn = True
+        self._take(b"", generation)
+
+    def _take(self, secret: bytes, generation: int) -> None:
         self.secret = secret
         self.version = version([secret]) if secret else ABSENT
         self._generation = generation

@@ -9,13 +9,13 @@ import grpc
 import grpc.aio
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.process import UNKNOWN
 from sidecar.errors import SigningRefused, UnknownIdentity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.requests import decoder
 from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.signer.watch import follow
-from sidecar.token.executor import Caller
 
 _SERVICE = "meshkey.signer.v1.Signer"
 _SignContext = grpc.aio.ServicerContext[pb.SignRequest | SigningRefused, pb.SignResponse]
@@ -68,20 +68,18 @@ class SignerService:
     ) -> None:
         # Not with the first answer: a client may wait for the call to be accepted.
         await context.send_initial_metadata(())
-        await SignStream(self._signatures).run(requests, context.write)
+        with self._signatures.quota.caller(UNKNOWN) as caller:
+            await SignStream(self._signatures, caller).run(requests, context.write)
 
     async def _sign(
         self, request: pb.SignRequest | SigningRefused, context: _SignContext
     ) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        caller = Caller()
-        self._signatures.begin(
-            request,
-            lambda answer: None if answered.done() else answered.set_result(answer),
-            caller,
-            context.time_remaining(),
-        )
-        try:
+        with self._signatures.quota.caller(UNKNOWN) as caller:
+            self._signatures.begin(
+                request,
+                lambda answer: None if answered.done() else answered.set_result(answer),
+                caller,
+                context.time_remaining(),
+            )
             return await answered
-        finally:
-            caller.gone = True

@@ -14,16 +14,20 @@ from sidecar.core.certificate_verify import Side
 from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import (
     AuditUnavailable,
+    DenyListUnavailable,
     KeyChanged,
     LoginRefused,
     NoSuchKey,
+    OverRate,
+    RefusalReason,
     Retryable,
     SignerBusy,
     SigningRefused,
 )
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.quiet import Quiet
-from sidecar.signer.policy import approve
+from sidecar.signer.policy import ApprovedSignature, approve
+from sidecar.signer.quota import Quota
 from sidecar.telemetry import Answers, SigningCounts
 from sidecar.token.base import KeyId, Token
 from sidecar.token.executor import Caller, TokenExecutor
@@ -63,8 +67,10 @@ class Signatures:
         counts: SigningCounts | None = None,
         clock: Callable[[], float] = time.monotonic,
         audit: SignatureAudit = NO_AUDIT,
+        quota: Quota | None = None,
     ) -> None:
         self.counts = counts or SigningCounts()
+        self.quota = quota or Quota()
         self._audit = audit
         self._limit = patience.total_seconds()
         self._clock = clock
@@ -86,6 +92,11 @@ class Signatures:
         sooner once the `caller` is gone. A signature or a refusal leaves when the audit log
         has its record.
         """
+        try:
+            self.quota.admit_caller(caller)
+        except OverRate as error:
+            answer(self._over_rate(request, error))
+            return
         if isinstance(request, SigningRefused):
             self._refuse(pb.SignRequest(), request, caller, self.counts.other, answer)
             return
@@ -95,19 +106,41 @@ class Signatures:
             self._audit.require_room()
             approved = approve(request, self._registry.grant)
             self._registry.require_trusted(approved.key_id)
+            self.quota.admit_key(approved.key_id)
             self._executor.submit(
                 _LANES[approved.side, approved.scheme.is_rsa],
-                lambda: self._token.sign(approved.key_id, approved.scheme, approved.message),
+                lambda: self._sign(approved),
                 lambda signature, error: self._signed(
                     request, approved.key_id, signature, error, caller, answers, began, answer
                 ),
                 limit=self._limit if limit is None else min(limit, self._limit),
                 caller=caller,
+                key_id=approved.key_id,
             )
         except SigningRefused as error:
             self._refuse(request, error, caller, answers, answer)
         except Retryable as error:
             answer(self._failed(request.request_id, error, answers))
+
+    def _over_rate(
+        self, request: pb.SignRequest | SigningRefused, error: OverRate
+    ) -> pb.SignResponse:
+        if isinstance(request, SigningRefused):
+            return self._failed(0, error, self.counts.other)
+        return self._failed(request.request_id, error, self.counts.of(request.scheme))
+
+    def _sign(self, approved: ApprovedSignature) -> bytes:
+        """On a thread of the token."""
+        self._require_held(approved.key_id)
+        return self._token.sign(approved.key_id, approved.scheme, approved.message)
+
+    def _require_held(self, key_id: KeyId) -> None:
+        """Again: it may have been revoked while the request waited, or was in the token."""
+        if not self._registry.holds(key_id):
+            raise SigningRefused(
+                RefusalReason.UNKNOWN_KEY,
+                "the key has ended: use the key of the newest identity update",
+            )
 
     def _signed(
         self,
@@ -128,6 +161,11 @@ class Signatures:
             answers.signed += 1
             answer(pb.SignResponse(request_id=request.request_id, signature=signature))
 
+        try:
+            self._require_held(key_id)
+        except SigningRefused as refusal:
+            self._refuse(request, refusal, caller, answers, answer)
+            return
         if isinstance(error, NoSuchKey | KeyChanged):
             self._registry.replace(key_id, error)
         if error is not None:
@@ -166,9 +204,12 @@ class Signatures:
 
     def _retry(self, error: BaseException) -> pb.Retry:
         if isinstance(error, SignerBusy):
-            self.counts.busy += 1
+            if isinstance(error, OverRate):
+                self.counts.over_rate += 1
+            else:
+                self.counts.busy += 1
             return pb.Retry(reason=pb.Retry.REASON_BUSY, detail=str(error))
-        if isinstance(error, AuditUnavailable):
+        if isinstance(error, AuditUnavailable | DenyListUnavailable):
             # The log of events says it, once.
             return pb.Retry(reason=pb.Retry.REASON_TOKEN_UNAVAILABLE, detail=str(error))
         unavailable = pb.Retry.REASON_TOKEN_UNAVAILABLE

@@ -21,10 +21,10 @@ class SignStream:
     All answers that are there travel in one message.
     """
 
-    def __init__(self, signatures: Signatures) -> None:
+    def __init__(self, signatures: Signatures, caller: Caller) -> None:
         self._signatures = signatures
         self._room = asyncio.Semaphore(_IN_FLIGHT)
-        self._caller = Caller()
+        self._caller = caller
         self._answers: list[pb.SignResponse] = []
         self._unanswered = 0
         self._ended = False

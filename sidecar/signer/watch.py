@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import structlog
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.deny_list import DenyList
 from sidecar.identity.identity import Identity
-from sidecar.identity.snapshot import Snapshot
+from sidecar.identity.snapshot import Snapshot, Withdrawal
 from sidecar.identity.store import Subscription
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,13 @@ async def _send(subscription: Subscription, write: _Write) -> None:
         await write(_identity_update(await subscription.next()))
 
 
-def _identity_update(snapshot: Snapshot) -> pb.IdentityUpdate:
+def _identity_update(newest: Snapshot | Withdrawal) -> pb.IdentityUpdate:
+    if isinstance(newest, Withdrawal):
+        return pb.IdentityUpdate(generation=newest.generation, withdrawn=True)
+    return _snapshot_update(newest)
+
+
+def _snapshot_update(snapshot: Snapshot) -> pb.IdentityUpdate:
     return pb.IdentityUpdate(
         generation=snapshot.generation,
         key_id=snapshot.key_id.value,
@@ -55,4 +62,10 @@ def _identity_update(snapshot: Snapshot) -> pb.IdentityUpdate:
         schemes=[int(scheme) for scheme in snapshot.schemes],
         not_before=int(snapshot.chain.not_before.timestamp()),
         not_after=int(snapshot.chain.not_after.timestamp()),
+        denied_peers=_denied_peers(snapshot.denied) if snapshot.denied else None,
+        revoked_key_ids=[key_id.value for key_id in snapshot.revoked],
     )
+
+
+def _denied_peers(denied: DenyList) -> pb.DeniedPeers:
+    return pb.DeniedPeers(sequence=denied.sequence, spiffe_ids=map(str, denied.spiffe_ids))

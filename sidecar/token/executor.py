@@ -13,8 +13,11 @@ from typing import Any, TypeVar
 import structlog
 
 from sidecar.core.process import UNKNOWN, CallingProcess
+from sidecar.core.token_bucket import TokenBucket
 from sidecar.errors import LoginRefused, SignerBusy, TokenError, TokenUnavailable
+from sidecar.token.base import KeyId
 from sidecar.token.lanes import FairQueue, Lane, LaneState, Purpose
+from sidecar.token.outages import Outages
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +37,18 @@ _CLOSE_S = 2.0
 
 
 class Caller:
-    """Whoever waits for results. Once `gone`, what still waits for him is not begun."""
+    """Whoever waits for results. Once `gone`, what still waits for him is not begun.
+
+    Callers with one `bucket` are one: they share its rate, and take one turn together.
+    """
 
     gone = False
 
-    def __init__(self, process: CallingProcess = UNKNOWN) -> None:
+    def __init__(
+        self, process: CallingProcess = UNKNOWN, bucket: TokenBucket | None = None
+    ) -> None:
         self.process = process
+        self.bucket = bucket or TokenBucket()
 
 
 _NOBODY = Caller()
@@ -53,6 +62,7 @@ class _Job:
     deadline: float
     limit: float
     lane: Lane
+    key_id: KeyId | None
     began: float = 0.0
     answered: bool = False
     outcome: _Outcome = None
@@ -63,7 +73,8 @@ class TokenExecutor:
     """Runs blocking work on `threads` threads and hands results to the event loop.
 
     Each thread keeps its own token session, which is why they live as long as the
-    process. Lanes share the threads fairly; at most `backlog` pieces of work wait in each.
+    process. Lanes share the threads fairly, and callers share their lane; at most `backlog`
+    pieces of work wait in each.
     A piece that the module does not return from within its limit is answered with
     `TokenUnavailable`; so is all new work while no thread is left.
     """
@@ -71,6 +82,7 @@ class TokenExecutor:
     def __init__(self, threads: int, backlog: int) -> None:
         # Whether the token answered when it was last asked; before that: it was just opened.
         self.reachable = True
+        self._outages = Outages()
         self._loop = asyncio.get_running_loop()
         self._waiting: FairQueue[_Job] = FairQueue(backlog)
         # Taken twice for each piece of work, so without Condition's own layer of Python.
@@ -115,26 +127,37 @@ class TokenExecutor:
         *,
         limit: float,
         caller: Caller = _NOBODY,
+        key_id: KeyId | None = None,
     ) -> None:
         """Runs `work()` on a thread, then `done(result, error)` on the loop.
 
         Never blocks. Call it on the loop. `limit` is in seconds: what has waited longer is
-        not begun, and what runs longer is given up; both get an error.
+        not begun, and what runs longer is given up; both get an error. What names a key that
+        the token was not there for lately is not even queued, see `Outages`.
 
         Raises:
-            SignerBusy: the lane's backlog is full.
-            TokenUnavailable: the executor was closed, or every thread hangs in the module.
+            SignerBusy: the lane's backlog is full, and this caller has its part of it.
+            TokenUnavailable: the executor was closed, or every thread hangs in the module, or
+                the key is left alone for a moment.
         """
         if self._closed:
             raise TokenUnavailable("the token is closed: this process is stopping")
         if self._all_hung and self.hung == len(self._threads):
             raise TokenUnavailable("the token's module does not return from a call; see the log")
-        job = _Job(work, done, caller, time.monotonic() + limit, limit, lane)
+        probes = key_id and self._outages and self._outages.probes(key_id)
+        job = _Job(work, done, caller, time.monotonic() + limit, limit, lane, key_id)
         with self._lock:
-            self._waiting.put(lane, job)
+            displaced = self._waiting.put(lane, job, caller.bucket)
             if self._idle:
                 self._work_came.notify()
         self._pending += 1
+        if key_id and probes:
+            self._outages.let_through(key_id, job)
+        if displaced:
+            # With the next turn of the loop: it is another's, who may ask again from there.
+            displaced.error = SignerBusy("others, who had fewer waiting, came; ask again")
+            self._finished.append(displaced)
+            self._notify()
         if self._watch is None:
             self._watch = self._loop.call_later(_TICK_S, self._look)
 
@@ -225,6 +248,8 @@ class TokenExecutor:
             return
         job.answered = True
         self._pending -= 1
+        if job.key_id and (error or self._outages):
+            self._outages.answered(job.key_id, job, error)
         if error is None:
             self.reachable = True
         elif isinstance(error, TokenError):

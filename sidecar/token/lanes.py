@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,6 +9,7 @@ from typing import Generic, TypeVar
 
 from sidecar.core.histogram import Histogram
 from sidecar.errors import SignerBusy
+from sidecar.token.turns import Turns
 
 _J = TypeVar("_J")
 # How much the newest measurement counts for a lane's expected cost.
@@ -68,7 +68,7 @@ class LaneState:
 
 @dataclass
 class _State(Generic[_J]):
-    waiting: deque[_J] = field(default_factory=deque)
+    waiting: Turns[_J] = field(default_factory=Turns)
     # Token time that the lane has had, in seconds, on the queue's own clock.
     used: float = 0.0
     cost: float = 0.0
@@ -79,7 +79,9 @@ class FairQueue(Generic[_J]):
     """Start-time fair queueing: of the lanes that wait, the one that has had least goes first.
 
     So each of n busy lanes gets an n-th of the token's time, whatever the others ask for,
-    and a single busy lane gets all of it. Not thread-safe; every method is O(lanes).
+    and a single busy lane gets all of it. Within a lane the flows, which is who asks, take
+    turns. Not thread-safe; `put` into a lane that is not full, `take` and `charge` are
+    O(lanes), whoever waits.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -91,27 +93,40 @@ class FairQueue(Generic[_J]):
     def __len__(self) -> int:
         return sum(len(state.waiting) for state in self._lanes.values())
 
-    def put(self, lane: Lane, job: _J) -> None:
-        """Raises `SignerBusy` where the lane is full; full lanes do not fill others."""
+    def put(self, lane: Lane, job: _J, flow: object = None) -> _J | None:
+        """Adds a job of `flow`; returns the one that had to leave a full lane for it.
+
+        That is the newest of the flow with most in the lane, if this one has fewer: nobody
+        keeps others out by filling a lane. Full lanes do not fill others.
+
+        Raises:
+            SignerBusy: the lane is full, and this flow has its part of it.
+        """
         if (state := self._lanes.get(lane)) is None:
             state = self._lanes[lane] = _State()
+        displaced = None
         if len(state.waiting) >= self._capacity:
-            raise SignerBusy(f"{self._capacity} operations are waiting for the token; ask again")
-        if not state.waiting:
+            displaced = state.waiting.displace(flow)
+            if displaced is None:
+                raise SignerBusy(
+                    f"{self._capacity} operations are waiting for the token; ask again"
+                )
+        elif not state.waiting:
             # Whoever was idle saved nothing up.
             state.used = max(state.used, self._now)
-        state.waiting.append(job)
+        state.waiting.put(flow, job)
+        return displaced
 
     def take(self) -> tuple[Lane, _J] | None:
         """The next job; `None` if nothing waits."""
-        waiting = [(state.used, lane) for lane, state in self._lanes.items() if state.waiting]
+        waiting = [entry for entry in self._lanes.items() if entry[1].waiting]
         if not waiting:
             return None
-        self._now, lane = min(waiting, key=lambda entry: entry[0])
-        state = self._lanes[lane]
+        lane, state = min(waiting, key=lambda entry: entry[1].used)
+        self._now = state.used
         # Charged in advance, so that several takers do not all take from one lane.
         state.used += state.cost
-        return lane, state.waiting.popleft()
+        return lane, state.waiting.take()
 
     def charge(self, lane: Lane, seconds: float) -> None:
         """Corrects what was charged for one job of `lane` to what it took."""
@@ -141,6 +156,5 @@ class FairQueue(Generic[_J]):
         """Removes and returns the jobs for which `unwanted` holds."""
         dropped: list[_J] = []
         for state in self._lanes.values():
-            dropped += [job for job in state.waiting if unwanted(job)]
-            state.waiting = deque(job for job in state.waiting if not unwanted(job))
+            dropped += state.waiting.drop(unwanted)
         return dropped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
 from sidecar.core.schemes import SignatureScheme
 from sidecar.rpc.sockets import ALLOW_PINGS
 
-_KEY_ID = b"fake"
+KEY_ID = b"fake"
 # Each caller holds two streams open.
 _THREADS = 16
 
@@ -27,7 +28,8 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
     """Hands out `chain` and signs with `key`, which may be any key.
 
     With `together` it answers only when so many requests wait at once, the first time;
-    `most_waiting` tells how many ever did.
+    `most_waiting` tells how many ever did. What is published later replaces what was before;
+    `acknowledged` are the generations that callers have taken, `refused` those that they have not.
     """
 
     def __init__(
@@ -42,11 +44,14 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
     ) -> None:
         self.socket = socket
         self.most_waiting = 0
+        self.acknowledged: list[int] = []
+        self.refused: list[str] = []
         self._key = key
         self._together = together
+        self._published = threading.Condition()
         self._update = pb.IdentityUpdate(
             generation=1,
-            key_id=_KEY_ID,
+            key_id=KEY_ID,
             spiffe_id=spiffe_id,
             certificate_chain=[_der(certificate) for certificate in chain],
             trust_bundles=[
@@ -57,6 +62,7 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
             not_before=int(chain[0].not_valid_before_utc.timestamp()),
             not_after=int(chain[0].not_valid_after_utc.timestamp()),
         )
+        self._whole = self._update
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=ALLOW_PINGS)
         signer_pb2_grpc.add_SignerServicer_to_server(self, self._server)
         self._server.add_insecure_port(f"unix:{socket}")
@@ -73,12 +79,60 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
     ) -> None:
         self._server.stop(None).wait()
 
+    def withdraw(self) -> None:
+        """The identity was deprovisioned."""
+        self._publish(pb.IdentityUpdate(withdrawn=True))
+
+    def publish(
+        self,
+        *,
+        key_id: bytes = KEY_ID,
+        revoked: Sequence[bytes] = (),
+        denied: pb.DeniedPeers | None = None,
+    ) -> None:
+        """The identity, whole; it is back if it was withdrawn."""
+        update = pb.IdentityUpdate()
+        update.CopyFrom(self._whole)
+        update.key_id = key_id
+        update.revoked_key_ids.extend(revoked)
+        if denied:
+            update.denied_peers.CopyFrom(denied)
+        self._publish(update)
+
+    def _publish(self, update: pb.IdentityUpdate) -> None:
+        with self._published:
+            update.generation = self._update.generation + 1
+            self._update = update
+            self._published.notify_all()
+
     def WatchIdentity(  # noqa: N802  # gRPC names the methods
-        self, requests: Iterator[pb.WatchRequest], _context: grpc.ServicerContext
+        self, requests: Iterator[pb.WatchRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.IdentityUpdate]:
-        yield self._update
-        for _ in requests:
-            pass
+        threading.Thread(target=self._hear, args=(requests,), daemon=True).start()
+        context.add_callback(self._look_again)
+        sent = 0
+        while context.is_active():
+            with self._published:
+                if self._update.generation == sent:
+                    self._published.wait()
+                    continue
+                update = self._update
+            sent = update.generation
+            yield update
+
+    def _look_again(self) -> None:
+        with self._published:
+            self._published.notify_all()
+
+    def _hear(self, requests: Iterator[pb.WatchRequest]) -> None:
+        try:
+            for request in requests:
+                if request.error:
+                    self.refused.append(request.error)
+                elif request.acked_generation:
+                    self.acknowledged.append(request.acked_generation)
+        except grpc.RpcError:
+            pass  # the caller has gone
 
     def SignStream(  # noqa: N802  # see above
         self, messages: Iterator[pb.SignRequests], _context: grpc.ServicerContext

@@ -175,17 +175,20 @@ class Lab:
         }
 
     @contextmanager
-    def tcp_server(self, app_port: int, peers: str, text: str = "") -> Iterator[Envoy]:
+    def tcp_server(
+        self, app_port: int, peers: str, text: str = "", **values: object
+    ) -> Iterator[Envoy]:
         """bootstraps/server-tcp.yaml, or `text` made from it; `peers` is the transport socket's
         matcher."""
-        values = {**self.server_values(app_port), "PEERS": peers}
+        values = {**self.server_values(app_port), "PEERS": peers, **values}
         with self.envoy(text or bootstrap("server-tcp"), values) as envoy:
             yield envoy
 
     @contextmanager
-    def tcp_client(self, server_port: int) -> Iterator[Envoy]:
+    def tcp_client(self, server_port: int, **values: object) -> Iterator[Envoy]:
         """bootstraps/client-tcp.yaml; expects the demo's server."""
-        with self.envoy(bootstrap("client-tcp"), self.client_values(server_port)) as envoy:
+        values = {**self.client_values(server_port), **values}
+        with self.envoy(bootstrap("client-tcp"), values) as envoy:
             yield envoy
 
     def logs(self) -> list[tuple[str, str]]:

@@ -32,6 +32,10 @@ class Record:
         """{"denied": 1}: turned away by the companion."""
         return self._counted("peers.")
 
+    def connections(self) -> dict[str, int]:
+        """{"server.closed.peer_denied": 1}: established, and closed because of the signer."""
+        return self._counted("connections.")
+
     def logged(self) -> list[str]:
         """What the module has said."""
         with self._envoy.log.open("rb") as log:
@@ -44,6 +48,12 @@ class Record:
         expected = {name.replace("__", "."): number for name, number in wanted.items()}
         wait_for(lambda: sum(self.handshakes().values()) >= sum(expected.values()), f"{expected}")
         assert self.handshakes() == expected, self.logged()
+
+    def wait_for_closed(self, **wanted: int) -> None:
+        """Waits until exactly these have been closed: `server__peer_denied=1`."""
+        expected = {name.replace("__", ".closed."): number for name, number in wanted.items()}
+        wait_for(lambda: sum(self.connections().values()) >= sum(expected.values()), f"{expected}")
+        assert self.connections() == expected, self.logged()
 
     def _counted(self, kind: str) -> dict[str, int]:
         now = _counters(self._envoy)

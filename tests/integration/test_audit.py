@@ -17,8 +17,9 @@ import pytest
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
-from sidecar.audit.files import files_in, lines_of
+from sidecar.audit.files import files_in
 from sidecar.token.base import KeyId
+from tests.fixtures.audit import records as _records
 from tests.fixtures.mesh import Mesh, identity_status, wait_for_generation
 from tests.fixtures.process import MeshkeyProcess, run_cli
 from tests.fixtures.requests import sign_request
@@ -43,11 +44,6 @@ def start(mesh: Mesh, directory: Path) -> Start:
         return mesh.start_sidecar(audit={"directory": str(directory), **audit})
 
     return start_sidecar
-
-
-def _records(directory: Path) -> list[dict[str, Any]]:
-    lines = [line for file in files_in(directory) for line in lines_of(file)]
-    return [json.loads(line.raw) for line in lines if line.ended]
 
 
 def _events(directory: Path) -> list[str]:

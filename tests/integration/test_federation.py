@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from tests.fixtures import certificates
 from tests.fixtures.certificates import Signed
+from tests.fixtures.config_maps import ConfigMap
 from tests.fixtures.configurations import sections, serve, watching
 from tests.fixtures.mesh import TRUST_DOMAIN, Mesh, identity_status, wait_for_generation
 from tests.fixtures.spiffe_bundles import document, entry
@@ -19,31 +19,9 @@ _OTHER = "other.mesh"
 _FIRST, _SECOND = certificates.root("first"), certificates.root("second")
 
 
-class ConfigMap:
-    """As the kubelet mounts it: bundle.json -> ..data/bundle.json, and ..data is replaced."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.file = directory / "bundle.json"
-        self._directory = directory
-        self._versions = 0
-
-    def swap(self, content: bytes) -> None:
-        """All at once."""
-        self._versions += 1
-        version = self._directory / f"..{self._versions}"
-        version.mkdir()
-        (version / self.file.name).write_bytes(content)
-        new = self._directory / "..data_tmp"
-        new.symlink_to(version.name)
-        new.replace(self._directory / "..data")
-        if not self.file.is_symlink():
-            self.file.symlink_to(f"..data/{self.file.name}")
-
-
 @pytest.fixture
 def config_map(mesh: Mesh) -> ConfigMap:
-    made = ConfigMap(mesh.directory / "other")
+    made = ConfigMap(mesh.directory / "other", "bundle.json")
     made.swap(_bundle(_FIRST))
     return made
 

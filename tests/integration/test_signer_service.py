@@ -24,10 +24,12 @@ from sidecar.core.certificate_verify import Side
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.rpc.sockets import bind, unix_channel, unix_server
+from sidecar.signer.quota import Quota
 from sidecar.signer.requests import MAX_MESSAGE_BYTES
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
+from tests.fakes.reloads import FakeReloads
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import SPIFFE_ID, World
 from tests.fixtures.requests import PURPOSES, handshake, sign_request, verify
@@ -41,7 +43,10 @@ BACKLOG = 16
 class _Signer:
     world: World
     identity: Identity
+    quota: Quota
     channel: grpc.aio.Channel
+    # What the quota takes for the time.
+    now: float = 0.0
 
     @property
     def stub(self) -> signer_pb2_grpc.SignerStub:
@@ -67,16 +72,19 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     identity = world.identity(getattr(request, "param", frozenset(Side)))
     await identity.renew()
     registry = IdentityRegistry([identity])
-    signatures = Signatures(registry, world.token, world.executor)
+    made: list[_Signer] = []
+    quota = Quota(clock=lambda: made[0].now)
+    signatures = Signatures(registry, world.token, world.executor, quota=quota)
     server = unix_server()
     server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
     seen = Observed(world.token, world.executor, registry, signing=signatures.counts)
     admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry), server)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry, FakeReloads()), server)
     bind(server, short_dir / "signer", 0o660)
     await server.start()
     async with unix_channel(short_dir / "signer") as channel:
-        yield _Signer(world, identity, channel)
+        made.append(_Signer(world, identity, quota, channel))
+        yield made[0]
     await server.stop(None)
     await identity.close()
     world.executor.close()
@@ -290,6 +298,71 @@ async def test_a_full_backlog_tells_callers_to_come_back(signer: _Signer) -> Non
     again = requests[min(busy)]
     await stream.write(again)
     verify(signer.public_key, again, await stream.read())
+
+
+async def test_two_streams_of_a_process_share_its_rate_and_go_on(signer: _Signer) -> None:
+    signer.quota.change(caller_rate=10, key_rate=1000)
+    streams = [SignCall(signer.channel), SignCall(signer.channel)]
+    asked = [sign_request(signer.key_id, number) for number in range(40)]
+    for number, request in enumerate(asked):
+        await streams[number % 2].write(request)
+    answers = [await _answers(stream, 20) for stream in streams]
+    busy = [answer for each in answers for answer in each.values() if answer.HasField("retry")]
+    assert len(busy) == 30
+    assert {answer.retry.reason for answer in busy} == {pb.Retry.REASON_BUSY}
+    signer.now += 1.0
+    for stream in streams:
+        await stream.write(asked[0])
+        verify(signer.public_key, asked[0], await stream.read())
+
+
+async def test_work_whose_stream_has_a_deadline_is_not_begun_after_it(signer: _Signer) -> None:
+    token, executor = signer.world.token, signer.world.executor
+    token.hold(signer.key_id)
+    patient = SignCall(signer.channel)
+    await patient.write(*(sign_request(signer.key_id, number) for number in range(2)))
+    await soon(lambda: len(token.waiting) == 2, "both threads are busy")
+    before = token.signatures
+    hurried = SignCall(signer.channel, timeout=0.5)
+    await hurried.write(*(sign_request(signer.key_id, number) for number in range(5)))
+    assert await hurried.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    # What waits for nobody leaves the queue, and makes room for others.
+    await soon(lambda: executor.pending == 2)
+    token.release(signer.key_id)
+    assert len(await _answers(patient, 2)) == 2
+    assert token.signatures == before + 2
+
+
+async def test_work_of_a_unary_call_is_not_begun_after_its_deadline(signer: _Signer) -> None:
+    token, executor = signer.world.token, signer.world.executor
+    token.hold(signer.key_id)
+    patient = SignCall(signer.channel)
+    await patient.write(*(sign_request(signer.key_id, number) for number in range(2)))
+    await soon(lambda: len(token.waiting) == 2, "both threads are busy")
+    before = token.signatures
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await signer.stub.Sign(sign_request(signer.key_id), timeout=0.1)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await soon(lambda: executor.pending == 2)
+    token.release(signer.key_id)
+    assert len(await _answers(patient, 2)) == 2
+    assert token.signatures == before + 2
+
+
+async def test_work_of_a_stream_that_was_cancelled_is_not_begun(signer: _Signer) -> None:
+    token, executor = signer.world.token, signer.world.executor
+    token.hold(signer.key_id)
+    patient, leaving = SignCall(signer.channel), SignCall(signer.channel)
+    await patient.write(*(sign_request(signer.key_id, number) for number in range(2)))
+    await soon(lambda: len(token.waiting) == 2, "both threads are busy")
+    before = token.signatures
+    await leaving.write(*(sign_request(signer.key_id, number) for number in range(5)))
+    await soon(lambda: executor.pending == 7)
+    leaving.cancel()
+    await soon(lambda: executor.pending == 2)
+    token.release(signer.key_id)
+    assert len(await _answers(patient, 2)) == 2
+    assert token.signatures == before + 2
 
 
 async def test_a_slow_token_holds_up_neither_watchers_nor_status(signer: _Signer) -> None:

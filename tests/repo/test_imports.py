@@ -12,7 +12,7 @@ import structlog  # it loads rich where rich is installed, whoever uses it
 loaded_before = set(sys.modules)
 from sidecar import cli
 
-async def serve(_settings):
+async def serve(*_):
     print(*sorted(set(sys.modules) - loaded_before))
 
 import sidecar.app.serve
@@ -29,6 +29,7 @@ _UNWANTED = {
     "aiohttp",
     "h2",
     "http.server",
+    "jwt",
     "kubernetes",
     "prometheus_client",
     "pytest",

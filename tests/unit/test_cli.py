@@ -25,6 +25,7 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.exits import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_LOGIN_REFUSED
+from sidecar.hardening import start
 from tests.fakes.token import FakeToken
 from tests.fixtures.requests import ALGORITHM
 
@@ -38,6 +39,12 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "meshkey.toml"
     file.write_text(SETTINGS, encoding="utf-8")
     return file
+
+
+@pytest.fixture(autouse=True)
+def _inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is not one of ours: its descriptors and its umask are the tests'."""
+    monkeypatch.setattr(start, "shed_inheritance", lambda: None)
 
 
 def _run(*arguments: object, **environment: str) -> Result:
@@ -106,11 +113,10 @@ def test_without_an_admin_section_there_is_nobody_to_ask(config: Path) -> None:
 def test_the_kind_of_error_decides_the_exit_code(
     config: Path, monkeypatch: pytest.MonkeyPatch, error: MeshkeyError, code: int
 ) -> None:
-    async def fail(_settings: object) -> None:
+    async def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(serving, "serve", fail)
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
     result = _run("serve", "--config", config)
     assert result.exit_code == code
     assert _one_line(result) == f"meshkey: {error}"
@@ -122,11 +128,10 @@ def test_production_on_the_command_line_wins(
 ) -> None:
     served: list[Mode] = []
 
-    async def serve(settings: Settings) -> None:
+    async def serve(settings: Settings, _read: object) -> None:
         served.append(settings.token.mode)
 
     monkeypatch.setattr(serving, "serve", serve)
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
     for arguments in ([], ["--production"]):
         result = _run("serve", "--config", config, *arguments, MESHKEY_TOKEN_MODE=mode.value)
         assert result.exit_code == 0, result.output
@@ -183,6 +188,15 @@ def _answer_status(monkeypatch: pytest.MonkeyPatch) -> None:
         refused=2,
         told_to_retry=1,
         sds=pb.SdsStatus(streams=3, acknowledged=7, refused=4),
+        deny_list=pb.DenyListStatus(
+            sequence=7,
+            issued_at=1893452400,
+            next_update=1893499200,
+            entries=1,
+            overdue="it is stale",
+            error="no such file",
+            refused=2,
+        ),
         identities=[
             pb.IdentityStatus(
                 name="default",
@@ -227,6 +241,15 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
         "refused": 2,
         "told_to_retry": 1,
         "sds": {"streams": 3, "acknowledged": 7, "refused": 4},
+        "deny_list": {
+            "sequence": 7,
+            "issued_at": "2029-12-31T23:00:00+00:00",
+            "next_update": "2030-01-01T12:00:00+00:00",
+            "entries": 1,
+            "overdue": "it is stale",
+            "error": "no such file",
+            "refused": 2,
+        },
     }
     assert first == {
         "name": "default",
@@ -243,6 +266,7 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
         "not_after": "2030-01-01T12:00:00+00:00",
         "next_renewal": "2030-01-01T05:40:00+00:00",
         "lease_end": "2030-01-01T10:00:00+00:00",
+        "deprovisioned_at": "",
         "trust": [
             {"trust_domain": "test.mesh", "roots": 2, "error": ""},
             {"trust_domain": "other.mesh", "roots": 1, "error": "no such file"},
@@ -268,6 +292,9 @@ def test_a_status_fits_the_screen_of_a_person(
         "token        mesh, software, 9 signatures",
         "answers      5 signed, 2 refused, 1 told to retry",
         "SDS          3 streams, 7 acknowledged, 4 refused",
+        "deny list    sequence 7, 1 SPIFFE ID, next update by 2030-01-01T12:00:00+00:00",
+        "             it is stale",
+        "             no such file",
         "",
         "identity     default: late",
         "SPIFFE ID    spiffe://test.mesh/web",

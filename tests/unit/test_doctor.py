@@ -12,7 +12,8 @@ import pytest
 
 from sidecar.config.load import parse
 from sidecar.config.settings import TokenSettings
-from sidecar.doctor import Finding, Verdict, examine
+from sidecar.doctor.examination import examine
+from sidecar.doctor.finding import Finding, Verdict
 from sidecar.errors import TokenUnavailable
 from sidecar.token.pkcs11 import Pkcs11Token
 from tests.fixtures import certificates

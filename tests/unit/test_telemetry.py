@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from sidecar.telemetry import configure_logging
+from sidecar.telemetry import configure_logging, use_level
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +79,19 @@ def test_events_below_the_level_are_not_written(
     for name in ("debug", "info", "warning", "error"):
         getattr(log, name)("event")
     assert len(capsys.readouterr().err.splitlines()) == seen
+
+
+def test_another_level_counts_for_loggers_that_have_been_used(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("json", "warning")
+    log: Any = structlog.get_logger()
+    log.warning("first")
+    log.info("not seen")
+    use_level("info")
+    log.info("seen")
+    use_level("error")
+    log.warning("not seen")
+    logged = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert logged == ["first", "seen"]
+    use_level("info")

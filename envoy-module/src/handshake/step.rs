@@ -50,6 +50,8 @@ pub enum Outcome {
 pub struct Established {
     pub session: Session,
     pub peer: Peer,
+    /// Of our own, which signed.
+    pub key_id: Vec<u8>,
     /// Application data that came along with the peer's last flight.
     pub early: Vec<u8>,
     pub rest: Vec<u8>,
@@ -135,6 +137,7 @@ fn process(
     }
     Ok(Outcome::Established(Box::new(Established {
         peer: Peer::of(&handshake.session, &handshake.snapshot)?,
+        key_id: handshake.snapshot.key_id.clone(),
         session: handshake.session,
         early,
         rest,

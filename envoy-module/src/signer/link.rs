@@ -12,12 +12,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use super::pending::{Outcome, Pending};
-use super::{runtime, session};
+use super::standing::{Connection, Ended, Standing};
+use super::{denied, runtime, session};
 use crate::failure::{Failure, Reason};
 use crate::handshake::pool::Pool;
 use crate::identity::snapshot::Snapshot;
 use crate::proto::sign_response::Result as Answer;
-use crate::proto::{Purpose, SignRequest};
+use crate::proto::{DeniedPeers, Purpose, SignRequest};
+use crate::spiffe::SpiffeId;
 use crate::stats::{self, Counter, Gauge, Role};
 
 /// For how long, counted from the loss, handshakes wait for a signer to come
@@ -39,7 +41,13 @@ pub struct Link {
 }
 
 #[derive(Debug)]
-enum State {
+struct State {
+    presence: Presence,
+    standing: Standing,
+}
+
+#[derive(Debug)]
+enum Presence {
     /// Not there, or there without having said who we are.
     Away {
         since: Instant,
@@ -131,39 +139,79 @@ impl Link {
             signer: signer.to_owned(),
             identity: identity.to_owned(),
             pending: Pending::default(),
-            state: Mutex::new(State::Away {
-                since: Instant::now(),
-                why: "not connected yet".to_owned(),
+            state: Mutex::new(State {
+                presence: Presence::Away {
+                    since: Instant::now(),
+                    why: "not connected yet".to_owned(),
+                },
+                standing: Standing::new(identity, denied::newest(signer, None)),
             }),
             changed: Condvar::new(),
         }
     }
 
-    /// A new generation, over a connection that takes sign requests.
+    /// A new generation, over a connection that takes sign requests. An identity
+    /// that was withdrawn is back.
     pub fn ready(&self, snapshot: Arc<Snapshot>, requests: UnboundedSender<SignRequest>) {
         stats::set(Gauge::Generation, snapshot.generation);
-        let before = std::mem::replace(
-            &mut *self.state(),
-            State::Ready(Ready { snapshot, requests }),
-        );
-        if matches!(before, State::Away { .. }) {
+        let mut state = self.state();
+        state.standing.reinstate();
+        let ready = Presence::Ready(Ready { snapshot, requests });
+        let before = std::mem::replace(&mut state.presence, ready);
+        drop(state);
+        if matches!(before, Presence::Away { .. }) {
             stats::raise(Gauge::SignersConnected);
         }
         self.changed.notify_all();
     }
 
+    /// The signer serves the identity no more: nobody gets it, whoever waits is
+    /// told so, and its connections are closed.
+    pub fn withdraw(&self) {
+        let ended = self.state().standing.withdraw();
+        self.changed.notify_all();
+        // They ask again, and are told.
+        self.pending.lose_all();
+        close(&ended);
+    }
+
+    /// From now on these keys, no others, and the peers of the newest deny list
+    /// are out; connections with them are closed.
+    pub fn exclude(&self, revoked_keys: Vec<Vec<u8>>, list: Option<&DeniedPeers>) {
+        let denied = denied::newest(&self.signer, list);
+        let ended = self.state().standing.exclude(revoked_keys, denied);
+        close(&ended);
+    }
+
+    /// Whether a handshake with this peer may go on.
+    pub fn check_peer(&self, peer: &SpiffeId) -> Result<(), Failure> {
+        Ok(self.state().standing.check_peer(peer)?)
+    }
+
+    /// Enters a connection whose handshake is done, if it still may be, for as
+    /// long as what is returned lives.
+    pub fn enter(self: &Arc<Self>, connection: Connection) -> Result<Entered, Failure> {
+        let connection = Arc::new(connection);
+        let entry = self.state().standing.enter(connection.clone())?;
+        Ok(Entered {
+            link: self.clone(),
+            entry,
+            connection,
+        })
+    }
+
     /// The connection failed or ended. Whether that is news: it was there
     /// before, or fails in another way now.
     pub fn lost(&self, reason: &str) -> bool {
-        let news = match &mut *self.state() {
-            State::Away { why, .. } if why == reason => false,
-            State::Away { why, .. } => {
+        let news = match &mut self.state().presence {
+            Presence::Away { why, .. } if why == reason => false,
+            Presence::Away { why, .. } => {
                 reason.clone_into(why);
                 true
             }
             ready => {
                 let (since, why) = (Instant::now(), reason.to_owned());
-                *ready = State::Away { since, why };
+                *ready = Presence::Away { since, why };
                 stats::lower(Gauge::SignersConnected);
                 true
             }
@@ -176,7 +224,10 @@ impl Link {
     /// The identity for a new handshake. Blocks while the signer has been away
     /// for less than [`GRACE`].
     pub fn snapshot(&self, deadline: Instant) -> Result<Arc<Snapshot>, Failure> {
-        self.when_ready(deadline, |ready| ready.snapshot.clone())
+        self.when_ready(deadline, |ready, standing| {
+            standing.check_key(&ready.snapshot.key_id)?;
+            Ok(ready.snapshot.clone())
+        })
     }
 
     /// One signature over `message`, in TLS's encoding. Blocks until the signer
@@ -214,9 +265,10 @@ impl Link {
     fn ask(&self, mut request: SignRequest, deadline: Instant) -> Result<Reply, Failure> {
         // Under the lock that `lost` takes first: either we see that the connection is gone,
         // or `lost` sees that somebody waits.
-        let (requests, request_id, outcome) = self.when_ready(deadline, |ready| {
+        let (requests, request_id, outcome) = self.when_ready(deadline, |ready, standing| {
+            standing.check_key(&request.key_id)?;
             let (request_id, outcome) = self.pending.register();
-            (ready.requests.clone(), request_id, outcome)
+            Ok((ready.requests.clone(), request_id, outcome))
         })?;
         request.request_id = request_id;
         stats::count(Counter::SignatureAsked);
@@ -237,16 +289,18 @@ impl Link {
     }
 
     /// Waits for the signer and takes something from its state, under its lock.
+    /// For an identity that was withdrawn nobody waits.
     fn when_ready<T>(
         &self,
         deadline: Instant,
-        take: impl FnOnce(&Ready) -> T,
+        take: impl FnOnce(&Ready, &Standing) -> Result<T, Ended>,
     ) -> Result<T, Failure> {
         let mut state = self.state();
         loop {
-            let (since, why) = match &*state {
-                State::Ready(ready) => return Ok(take(ready)),
-                State::Away { since, why } => (*since, why),
+            state.standing.check_not_withdrawn()?;
+            let (since, why) = match &state.presence {
+                Presence::Ready(ready) => return Ok(take(ready, &state.standing)?),
+                Presence::Away { since, why } => (*since, why),
             };
             let left = patience(since, deadline, Instant::now());
             if left.is_zero() {
@@ -263,6 +317,40 @@ impl Link {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has their workers look at connections that have ended.
+fn close(ended: &[Arc<Connection>]) {
+    for connection in ended {
+        connection.target.wake();
+    }
+}
+
+/// An established connection's entry at its link.
+pub struct Entered {
+    link: Arc<Link>,
+    entry: u64,
+    connection: Arc<Connection>,
+}
+
+impl Entered {
+    /// Why the connection is to be closed, if it is.
+    pub fn ended(&self) -> Option<&Ended> {
+        self.connection.ended()
+    }
+
+    /// On the connection's thread, before its descriptor is closed: nobody wakes
+    /// it from now on.
+    pub fn detach(&self) {
+        self.connection.target.detach();
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.detach();
+        self.link.state().standing.strike_out(self.entry);
     }
 }
 

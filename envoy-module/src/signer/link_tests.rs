@@ -1,10 +1,12 @@
 //! The link against a signer that misbehaves on demand.
 
 use super::*;
-use crate::proto::{Refusal, Retry, SignResponse};
+use crate::abi::TransportSocket;
+use crate::proto::{IdentityUpdate, Refusal, Retry, SignResponse};
 use crate::testing::certificates::{Authority, CLIENT, SERVER};
 use crate::testing::signer::{FakeSigner, signs_with, update};
 use crate::testing::{socket_path, until};
+use crate::wake::target::Target;
 use tokio::sync::mpsc::unbounded_channel;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -148,7 +150,7 @@ fn a_handshake_waits_for_a_signer_that_was_lost_for_the_grace_and_no_longer() {
     drop(signer);
     let lost = Instant::now();
     until("the loss is noticed", || {
-        matches!(*handle.link.state(), State::Away { .. })
+        matches!(handle.link.state().presence, Presence::Away { .. })
     });
     for failure in [
         handle.link.snapshot(soon()).unwrap_err(),
@@ -281,4 +283,222 @@ fn links_are_shared_by_whoever_names_the_same_identity() {
     let (one, same) = (open(&path, "a").unwrap(), open(&path, "a").unwrap());
     let other = open(&path, "b").unwrap();
     assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+}
+
+/// What the signer says of an identity that was deprovisioned.
+fn withdrawal(generation: u64) -> IdentityUpdate {
+    IdentityUpdate {
+        generation,
+        withdrawn: true,
+        ..IdentityUpdate::default()
+    }
+}
+
+fn denying(sequence: u64, peer: &str) -> Option<DeniedPeers> {
+    Some(DeniedPeers {
+        sequence,
+        spiffe_ids: vec![peer.to_owned()],
+    })
+}
+
+/// A handshake with this peer is done that `key_id` has signed.
+fn establish(link: &Arc<Link>, peer: &str, key_id: &[u8]) -> Result<Entered, Failure> {
+    let target = Target::new(TransportSocket(std::ptr::null_mut()));
+    let peer = peer.parse().unwrap();
+    link.enter(Connection::new(peer, key_id.to_vec(), target))
+}
+
+fn ended(entered: &Entered) -> Option<Reason> {
+    entered.ended().map(|ended| ended.ending.reason())
+}
+
+#[test]
+fn a_withdrawn_identity_makes_no_handshakes_until_it_is_reinstated() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let certified = ca.workload(SERVER);
+    let first = update(1, SERVER, &ca, &certified);
+    let signer = FakeSigner::start(&path, first, Box::new(|_| None));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    let connection = establish(&handle.link, CLIENT, b"key").unwrap();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| sign(&handle.link, b"m"));
+        until("it waits for its signature", || {
+            handle.link.pending.count() == 1
+        });
+        signer.publish(withdrawal(2));
+        let failure = asking.join().unwrap().unwrap_err();
+        assert_eq!(failure.reason, Reason::IdentityWithdrawn);
+    });
+    until("the connection is closed", || ended(&connection).is_some());
+    for failure in [
+        handle.link.snapshot(soon()).unwrap_err(),
+        sign(&handle.link, b"m").unwrap_err(),
+        establish(&handle.link, CLIENT, b"key").err().unwrap(),
+    ] {
+        assert_eq!(failure.reason, Reason::IdentityWithdrawn);
+    }
+    signer.publish(update(3, SERVER, &ca, &certified));
+    until("it is back", || handle.link.snapshot(soon()).is_ok());
+    assert!(establish(&handle.link, CLIENT, b"key").is_ok());
+}
+
+#[test]
+fn a_withdrawal_is_taken_as_a_generation() {
+    let path = socket_path();
+    let signer = FakeSigner::start(&path, withdrawal(4), Box::new(echo));
+    let _handle = open(&path, "default").unwrap();
+    until("the answer", || signer.heard.lock().unwrap().len() == 2);
+    let heard = signer.heard.lock().unwrap();
+    assert_eq!((heard[1].acked_generation, &*heard[1].error), (4, ""));
+}
+
+#[test]
+fn a_signer_that_goes_away_does_not_bring_a_withdrawn_identity_back() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let certified = ca.workload(SERVER);
+    let first = update(1, SERVER, &ca, &certified);
+    let signer = FakeSigner::start(&path, first, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    signer.publish(withdrawal(2));
+    until("the withdrawal", || handle.link.snapshot(soon()).is_err());
+    drop(signer);
+    until("the loss is noticed", || {
+        matches!(handle.link.state().presence, Presence::Away { .. })
+    });
+    let failure = handle.link.snapshot(soon()).unwrap_err();
+    assert_eq!(failure.reason, Reason::IdentityWithdrawn);
+    // A signer that knows the identity is the one to say that it is served.
+    let again = update(1, SERVER, &ca, &certified);
+    let _signer = FakeSigner::start(&path, again, Box::new(echo));
+    until("it is back", || handle.link.snapshot(soon()).is_ok());
+}
+
+#[test]
+fn a_handshake_that_waits_for_a_signer_is_told_at_once_that_the_identity_is_withdrawn() {
+    let link = Link::new(&socket_path(), "default");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| link.snapshot(soon()).unwrap_err());
+        link.withdraw();
+        // And not that there is no signer, which it would be after the grace.
+        let failure = waiting.join().unwrap();
+        assert_eq!(failure.reason, Reason::IdentityWithdrawn);
+    });
+}
+
+#[test]
+fn a_revoked_key_neither_begins_nor_signs_nor_finishes_a_handshake() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let certified = ca.workload(SERVER);
+    let first = update(1, SERVER, &ca, &certified);
+    let signer = FakeSigner::start(&path, first, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    let connection = establish(&handle.link, CLIENT, b"key").unwrap();
+    signer.publish(IdentityUpdate {
+        revoked_key_ids: vec![b"key".to_vec()],
+        ..update(2, SERVER, &ca, &certified)
+    });
+    until("the connection is closed", || ended(&connection).is_some());
+    assert_eq!(ended(&connection), Some(Reason::KeyRevoked));
+    for failure in [
+        handle.link.snapshot(soon()).unwrap_err(),
+        sign(&handle.link, b"m").unwrap_err(),
+        establish(&handle.link, CLIENT, b"key").err().unwrap(),
+    ] {
+        assert_eq!(failure.reason, Reason::KeyRevoked);
+    }
+    signer.publish(IdentityUpdate {
+        key_id: b"next".to_vec(),
+        revoked_key_ids: vec![b"key".to_vec()],
+        ..update(3, SERVER, &ca, &certified)
+    });
+    until("the next key", || handle.link.snapshot(soon()).is_ok());
+    let connection = establish(&handle.link, CLIENT, b"next").unwrap();
+    assert!(ended(&connection).is_none());
+}
+
+#[test]
+fn what_a_refused_generation_takes_back_is_taken_back() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let certified = ca.workload(SERVER);
+    let first = update(1, SERVER, &ca, &certified);
+    let signer = FakeSigner::start(&path, first, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    let connection = establish(&handle.link, CLIENT, b"key").unwrap();
+    signer.publish(IdentityUpdate {
+        denied_peers: denying(1, CLIENT),
+        certificate_chain: Vec::new(),
+        ..update(2, SERVER, &ca, &certified)
+    });
+    until("the connection is closed", || ended(&connection).is_some());
+    assert_eq!(ended(&connection), Some(Reason::PeerDenied));
+    assert_eq!(handle.link.snapshot(soon()).unwrap().generation, 1);
+}
+
+#[test]
+fn a_denied_peer_stays_denied_whoever_answers_on_the_socket_afterwards() {
+    let (path, ca) = (socket_path(), Authority::new());
+    let certified = ca.workload(SERVER);
+    let denied = CLIENT.parse().unwrap();
+    let first = IdentityUpdate {
+        denied_peers: denying(7, CLIENT),
+        ..update(1, SERVER, &ca, &certified)
+    };
+    let signer = FakeSigner::start(&path, first, Box::new(echo));
+    let handle = open(&path, "default").unwrap();
+    await_generation(&handle.link, 1);
+    until("the list", || handle.link.check_peer(&denied).is_err());
+    drop(signer);
+    // A restored backup, say.
+    let older = IdentityUpdate {
+        denied_peers: denying(6, SERVER),
+        ..update(2, SERVER, &ca, &certified)
+    };
+    let signer = FakeSigner::start(&path, older, Box::new(echo));
+    await_generation(&handle.link, 2);
+    assert!(handle.link.check_peer(&denied).is_err());
+    drop(handle);
+    let handle = open(&path, "default").unwrap();
+    assert!(handle.link.check_peer(&denied).is_err());
+    await_generation(&handle.link, 2);
+    signer.publish(IdentityUpdate {
+        denied_peers: denying(8, SERVER),
+        ..update(3, SERVER, &ca, &certified)
+    });
+    until("the next list", || handle.link.check_peer(&denied).is_ok());
+}
+
+#[test]
+fn no_connection_slips_through_while_it_is_taken_back() {
+    for round in 0..300 {
+        let link = Arc::new(Link::new(&socket_path(), "default"));
+        let together = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let entering = scope.spawn(|| {
+                together.wait();
+                establish(&link, CLIENT, b"key")
+            });
+            together.wait();
+            // Sooner or later, so that every moment has its turn.
+            (0..round % 50 * 20).for_each(|_| std::hint::spin_loop());
+            link.withdraw();
+            if let Ok(entered) = entering.join().unwrap() {
+                assert_eq!(ended(&entered), Some(Reason::IdentityWithdrawn));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_is_over_leaves_nothing_behind() {
+    let link = Arc::new(Link::new(&socket_path(), "default"));
+    let entered = establish(&link, CLIENT, b"key").unwrap();
+    let target = Arc::downgrade(&entered.connection.target);
+    entered.detach();
+    assert!(target.upgrade().unwrap().is_closed());
+    drop(entered);
+    assert!(target.upgrade().is_none());
 }

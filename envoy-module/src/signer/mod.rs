@@ -3,7 +3,9 @@
 
 mod batches;
 pub mod connector;
+pub mod denied;
 pub mod link;
 pub mod pending;
 pub mod runtime;
 pub mod session;
+pub mod standing;

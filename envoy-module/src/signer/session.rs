@@ -134,6 +134,30 @@ async fn follow_identity(
 
 fn take(
     link: &Link,
+    mut update: IdentityUpdate,
+    requests: &UnboundedSender<SignRequest>,
+) -> Result<(), String> {
+    let generation = update.generation;
+    if update.withdrawn {
+        let identity = &link.identity;
+        log(
+            Level::Warn,
+            &format!("identity {identity}, generation {generation}: withdrawn at the signer"),
+        );
+        link.withdraw();
+        return Ok(());
+    }
+    let revoked_keys = std::mem::take(&mut update.revoked_key_ids);
+    let denied = update.denied_peers.take();
+    let taken = take_snapshot(link, update, requests);
+    // After the new key is there, so that no handshake meets the revoked one alone;
+    // and whatever became of the rest.
+    link.exclude(revoked_keys, denied.as_ref());
+    taken
+}
+
+fn take_snapshot(
+    link: &Link,
     update: IdentityUpdate,
     requests: &UnboundedSender<SignRequest>,
 ) -> Result<(), String> {

@@ -16,8 +16,12 @@ use crate::companion;
 use crate::factory::Factory;
 use crate::failure::{Failure, Reason};
 use crate::handshake::step::Established;
+use crate::peer::Peer;
 use crate::report;
+use crate::signer::link::Entered;
+use crate::signer::standing::{Connection, Ended};
 use crate::stats::{self, Counter, Role};
+use crate::wake::target::Target;
 use handshaking::{Handshaking, Progress};
 use traffic::Traffic;
 
@@ -27,6 +31,9 @@ pub struct Socket {
     factory: Arc<Factory>,
     state: RefCell<State>,
     closed: Cell<bool>,
+    /// Once established: where the signer's word reaches the connection. Not in
+    /// the state, which may be borrowed when Envoy closes.
+    entered: OnceCell<Entered>,
     failure: OnceCell<Failure>,
     /// The ALPN protocol, once known.
     protocol: OnceCell<Vec<u8>>,
@@ -50,6 +57,7 @@ impl Socket {
             factory,
             state: RefCell::new(State::Handshaking(handshaking)),
             closed: Cell::new(false),
+            entered: OnceCell::new(),
             failure: OnceCell::new(),
             protocol: OnceCell::new(),
         }
@@ -99,6 +107,9 @@ impl Socket {
 
     pub fn close(&self, abort: bool) {
         self.closed.set(true);
+        if let Some(entered) = self.entered.get() {
+            entered.detach();
+        }
         // Borrowed: a call further up the stack sees `closed` when it goes on.
         if let Ok(mut state) = self.state.try_borrow_mut() {
             if let State::Established(traffic) = &mut *state
@@ -169,11 +180,16 @@ impl Socket {
         let Established {
             session,
             peer,
+            key_id,
             early,
             rest,
             closed,
         } = established;
         let role = self.factory.config.role;
+        if let Err(failure) = self.enter(&peer, key_id) {
+            self.fail(failure);
+            return Some(IoResult::close());
+        }
         let _ = self.protocol.set(peer.protocol.clone());
         let unaccompanied = role == Role::Server
             && !self
@@ -196,6 +212,17 @@ impl Socket {
         self.closed.get().then(|| IoResult::keep_open(0))
     }
 
+    /// From now on the connection is closed when the signer says so. What it has
+    /// said while the handshake was under way counts here.
+    fn enter(&self, peer: &Peer, key_id: Vec<u8>) -> Result<(), Failure> {
+        let target = Target::new(self.envoy);
+        target.has_fd(self.envoy.fd());
+        let connection = Connection::new(peer.spiffe_id.clone(), key_id, target);
+        let entered = self.factory.link.link.enter(connection)?;
+        let _ = self.entered.set(entered);
+        Ok(())
+    }
+
     /// What of the last flight the kernel has not taken yet.
     fn take_output(&self) -> Vec<u8> {
         match &mut *self.state.borrow_mut() {
@@ -208,16 +235,30 @@ impl Socket {
         let Ok(mut state) = self.state.try_borrow_mut() else {
             return IoResult::keep_open(0);
         };
-        let result = match &mut *state {
-            State::Established(traffic) => act(traffic, self.envoy),
-            State::Handshaking(_) => IoResult::keep_open(0),
-            State::Over => IoResult::close(),
+        let ended = self.entered.get().and_then(Entered::ended);
+        let result = match (&mut *state, ended) {
+            (State::Established(traffic), Some(ended)) => {
+                traffic.end(self.envoy);
+                *state = State::Over;
+                self.report_end(ended);
+                IoResult::close()
+            }
+            (State::Established(traffic), None) => act(traffic, self.envoy),
+            (State::Handshaking(_), _) => IoResult::keep_open(0),
+            (State::Over, _) => IoResult::close(),
         };
         if self.closed.get() {
             // In a callback of `act`, which had the state.
             *state = State::Over;
         }
         result
+    }
+
+    fn report_end(&self, ended: &Ended) {
+        let role = self.factory.config.role;
+        stats::count(Counter::Closed(role, ended.ending));
+        report::ended(role, &ended.detail);
+        let _ = self.failure.set(ended.clone().into());
     }
 
     fn fail(&self, failure: Failure) {

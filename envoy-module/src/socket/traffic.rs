@@ -12,6 +12,9 @@ use crate::tls::session::{MAX_FRAGMENT, Session};
 /// Plaintext encrypted at a time.
 const BATCH: usize = 4 * MAX_FRAGMENT;
 
+/// The most that is read and dropped of a connection that is being closed.
+const MOST_DISCARDED: usize = 1 << 20;
+
 pub struct Traffic {
     session: Session,
     /// Plaintext that arrived with the handshake, for the first `read`.
@@ -165,6 +168,20 @@ impl Traffic {
                 let _ = self.flush(envoy);
             }
         }
+    }
+
+    /// Before the connection is closed although there may be more to come.
+    pub fn end(&mut self, envoy: TransportSocket) {
+        self.say_goodbye(envoy);
+        // What is unread in the kernel's buffer would turn the close into a reset,
+        // which discards the alert at the peer. A peer that goes on sending gets one.
+        let mut buffer = scratch::take();
+        for _ in 0..MOST_DISCARDED / scratch::SIZE {
+            if !matches!(envoy.io_read(&mut buffer), Io::Done(1..)) {
+                break;
+            }
+        }
+        scratch::give_back(buffer);
     }
 
     /// The batch has gone: so may the plaintext that it was made from.

@@ -55,6 +55,7 @@ impl TlsConfig {
         let verifier = PeerVerifier {
             bundles: snapshot.bundles.clone(),
             expected: config.peers.clone(),
+            link: link.clone(),
             algorithms: PROVIDER.signature_verification_algorithms,
         };
         let (link, snapshot) = (link.clone(), snapshot.clone());

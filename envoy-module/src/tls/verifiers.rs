@@ -18,6 +18,7 @@ use super::certificate::Leaf;
 use super::matcher::PeerMatcher;
 use crate::failure::{Failure, Reason};
 use crate::identity::bundles::TrustBundles;
+use crate::signer::link::Link;
 use crate::spiffe::SpiffeId;
 
 /// Checks a peer's chain against the roots of the trust domain that its own ID
@@ -26,6 +27,8 @@ use crate::spiffe::SpiffeId;
 pub struct PeerVerifier {
     pub bundles: Arc<TrustBundles>,
     pub expected: PeerMatcher,
+    /// Knows who is denied at the moment.
+    pub link: Arc<Link>,
     pub algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -55,6 +58,7 @@ impl PeerVerifier {
             })
             .map_err(|error| chain_failure(&peer, &error))?;
         self.expected.check(&peer)?;
+        self.link.check_peer(&peer)?;
         Ok(peer)
     }
 
@@ -199,7 +203,9 @@ mod tests {
     use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 
     use super::*;
+    use crate::proto::DeniedPeers;
     use crate::testing::certificates::{Authority, CLIENT, Certified, DOMAIN, SERVER};
+    use crate::testing::socket_path;
 
     const OTHER: &str = "spiffe://other.mesh/a";
 
@@ -210,6 +216,7 @@ mod tests {
         PeerVerifier {
             bundles: Arc::new(TrustBundles::parse(roots).unwrap()),
             expected,
+            link: Arc::new(Link::new(&socket_path(), "default")),
             algorithms: rustls::crypto::aws_lc_rs::default_provider()
                 .signature_verification_algorithms,
         }
@@ -250,6 +257,23 @@ mod tests {
         assert_eq!(failure.reason, Reason::PeerUnexpected);
         let detail = format!("peer {CLIENT} is not among the expected peers");
         assert_eq!(failure.detail, detail);
+    }
+
+    #[test]
+    fn a_denied_peer_is_refused_from_the_moment_on() {
+        let ca = Authority::new();
+        let verifier = verifier(&[(DOMAIN, &ca)], any_of(DOMAIN));
+        let peer = ca.workload(CLIENT);
+        assert!(check(&verifier, &peer).is_ok());
+        let list = DeniedPeers {
+            sequence: 8,
+            spiffe_ids: vec![CLIENT.to_owned()],
+        };
+        verifier.link.exclude(Vec::new(), Some(&list));
+        let failure = check(&verifier, &peer).unwrap_err();
+        assert_eq!(failure.reason, Reason::PeerDenied);
+        assert_eq!(failure.detail, format!("peer {CLIENT} is denied (list 8)"));
+        assert!(check(&verifier, &ca.workload(SERVER)).is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::worker::Worker;
 use crate::abi::{Level, TransportSocket, log};
 
 /// One connection, as the threads see it that it does not belong to.
+#[derive(Debug)]
 pub struct Target {
     /// Dereferenced by the connection's own thread only; 0 once closed.
     envoy: AtomicUsize,

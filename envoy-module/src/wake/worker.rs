@@ -8,8 +8,10 @@ use crate::stats::{self, Gauge};
 
 /// One per thread that owns connections. Leaked: other threads may hold it
 /// while its own ends.
+#[derive(Debug)]
 pub struct Worker(Mutex<Queue>);
 
+#[derive(Debug)]
 struct Queue {
     targets: Vec<Arc<Target>>,
     /// A commit is under way whose hook has not run yet.
@@ -32,6 +34,7 @@ impl Queue {
 }
 
 /// The scheduler of a `meshkey_waker` filter on this thread.
+#[derive(Debug)]
 struct Waker {
     scheduler: Scheduler,
     /// The filter that it belongs to.

@@ -107,6 +107,7 @@ async def test_answers_are_told_by_scheme_and_result(seen: Observed, world: Worl
     counts.of(SignatureScheme.ED25519).told_to_retry = 4
     counts.of(0x9999).refused = 2
     counts.busy = 1
+    counts.over_rate = 1
     counts.times.observe(0.0015)
     numbers = _collected(seen, world)
     name = "meshkey_signatures_total"
@@ -115,7 +116,7 @@ async def test_answers_are_told_by_scheme_and_result(seen: Observed, world: Worl
     assert numbers.value(name, scheme="other", result="refused") == 2
     assert len(numbers.samples(name)) == 3 * (len(SignatureScheme) + 1)
     retries = numbers.by("meshkey_signature_retries_total", "reason")
-    assert retries == {"busy": 1, "unavailable": 3}
+    assert retries == {"busy": 1, "rate": 1, "unavailable": 2}
     buckets = numbers.by("meshkey_signature_seconds_bucket", "le")
     assert (buckets["0.001"], buckets["0.002"], buckets["+Inf"]) == (0, 1, 1)
 

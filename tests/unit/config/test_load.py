@@ -40,6 +40,20 @@ def _parse(document: dict[str, Any], **environment: str) -> Settings:
     return parse(document, environment)
 
 
+def test_a_process_stays_what_it_is_and_so_do_its_sockets_by_default() -> None:
+    settings = _parse(SIDECAR)
+    assert settings.process.user is None
+    assert settings.signer
+    assert (settings.signer.group, settings.signer.allow_own_user) == (None, False)
+
+
+def test_the_user_is_a_number_or_a_name_also_in_the_environment() -> None:
+    assert _parse(_with("process", user="root")).process.user == 0
+    assert _parse(SIDECAR, MESHKEY_PROCESS_USER="1337").process.user == 1337
+    with pytest.raises(ConfigurationError, match=r"process\.user: there is no user 'nobody here'"):
+        _parse(_with("process", user="nobody here"))
+
+
 def test_a_sidecars_settings_with_their_defaults() -> None:
     settings = _parse(SIDECAR)
     assert settings.token.module == Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -94,6 +108,7 @@ def test_settings_cannot_be_changed() -> None:
         (_with("token", threads=0), "token.threads: a number from 1 to 64 is needed"),
         (_with("token", threads=True), "token.threads: a number"),
         (_with("token", backlog=10**9), "token.backlog: a number from 1 to 65536"),
+        (_with("signer", caller_rate=0), "signer.caller_rate: a number from 1 to 1000000"),
         (_with("identity", spiffe_id="web"), "identity.spiffe_id: .* is not a SPIFFE ID"),
         (_with("identity", spiffe_id="spiffe://demo.mesh"), "the path is missing"),
         (_with("identity", lifetime="20"), 'identity.lifetime: a duration is needed, as in "90s"'),

@@ -164,3 +164,13 @@ def test_a_key_id_is_hexadecimal_or_left_out() -> None:
 def test_other_key_ids_are_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="in hexadecimal"):
         values.key_id(wrong)
+
+
+def test_a_group_is_a_number_or_a_name() -> None:
+    assert [values.group_id(each) for each in (0, "1337", "root")] == [0, 1337, 0]
+    with pytest.raises(ValueError, match="there is no group 'no such'"):
+        values.group_id("no such")
+    wrong: object
+    for wrong in (-1, 2**32 - 1, True, None, []):
+        with pytest.raises(ValueError, match="a number from 0 to 4294967294"):
+            values.group_id(wrong)

@@ -25,6 +25,17 @@ def test_it_opens_at_the_third_failure_in_a_row_and_longer_each_time() -> None:
     assert waits == [0, 0, 0, 5, 10, 20, 40, 60, 60]
 
 
+def test_how_long_it_is_open_may_be_told_otherwise() -> None:
+    breaker = Breaker(shortest=SECONDS[1], longest=SECONDS[3])
+    waits = []
+    for _ in range(6):
+        breaker = breaker.failed(ZERO)
+        waits.append(breaker.wait(ZERO).total_seconds())
+    assert waits == [0, 0, 1, 2, 3, 3]
+    assert breaker.attempted(SECONDS[3]).wait(SECONDS[3]) == SECONDS[1]
+    assert breaker.succeeded() == Breaker(shortest=SECONDS[1], longest=SECONDS[3])
+
+
 def test_one_success_closes_it() -> None:
     assert broken(2).succeeded().failed(ZERO).wait(ZERO) == ZERO
     assert broken(9).succeeded() == Breaker()

@@ -30,6 +30,7 @@ from sidecar.errors import (
 from sidecar.identity import identity as module
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot
+from sidecar.identity.store import Subscription
 from sidecar.token.base import TokenKey
 from sidecar.trust.pem_file import PemFile
 from tests.fixtures import certificates
@@ -52,6 +53,12 @@ async def _published(identity: Identity, generation: int) -> Snapshot:
     await soon(lambda: identity.store.generation >= generation, f"generation {generation}")
     assert identity.store.current
     return identity.store.current
+
+
+async def _next(subscription: Subscription) -> Snapshot:
+    snapshot = await subscription.next()
+    assert isinstance(snapshot, Snapshot)
+    return snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +152,7 @@ async def test_a_refused_generation_keeps_the_old_key_signing(world: World) -> N
     old = await _published(identity, 1)
     with identity.store.subscribe() as subscription:
         await identity.renew()
-        new = await subscription.next()
+        new = await _next(subscription)
         subscription.answer(new.generation, "the chain does not verify here")
         await settle()
         assert identity.keyring.grant(old.key_id)
@@ -386,7 +393,7 @@ async def test_new_roots_are_trusted_before_there_is_a_leaf_under_them_and_old_o
     with identity.store.subscribe() as subscription:
         await subscription.next()
         renewing = asyncio.create_task(identity.renew())
-        announced = await subscription.next()
+        announced = await _next(subscription)
         assert (announced.generation, announced.key_id) == (2, first.key_id)
         assert announced.bundles[0].der() == [new.der, old.der]
         await settle()
@@ -394,16 +401,16 @@ async def test_new_roots_are_trusted_before_there_is_a_leaf_under_them_and_old_o
         subscription.answer(2, "")
         world.authority.open.set()
         assert await renewing == 3
-        assert (await subscription.next()).bundles[0].der() == [new.der, old.der]
+        assert (await _next(subscription)).bundles[0].der() == [new.der, old.der]
         subscription.answer(3, "")
         # The old root leaves the file: it goes when the last leaf under it has expired.
         world.authority.root = new
         world.trust_bundle.write_bytes(new.pem)
         await identity.renew()
-        assert (await subscription.next()).bundles[0].der() == [new.der, old.der]
+        assert (await _next(subscription)).bundles[0].der() == [new.der, old.der]
         world.clock.advance(LIFETIME)
         await identity.renew()
-        assert (await subscription.next()).bundles[0].der() == [new.der]
+        assert (await _next(subscription)).bundles[0].der() == [new.der]
 
 
 async def test_without_readable_roots_no_key_is_even_made(world: World) -> None:

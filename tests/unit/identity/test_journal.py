@@ -7,50 +7,33 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from sidecar.core.journal import Fact
-from sidecar.core.key_label import AUDIT, KeyLabel
+from sidecar.core.key_label import AUDIT, DENY, KeyLabel
 from sidecar.core.schemes import KeyAlgorithm
 from sidecar.errors import ConfigurationError
 from sidecar.identity.orphans import Orphans
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import OWNER, SPIFFE_ID, TRUST_DOMAIN, World
-
-
-class _Journal:
-    def __init__(self) -> None:
-        self.records: list[tuple[str, dict[str, Any]]] = []
-
-    def record(self, event: str, **facts: Fact) -> None:
-        self.records.append((event, facts))
-
-    @property
-    def events(self) -> list[str]:
-        return [event for event, _ in self.records]
-
-    def facts(self, event: str) -> dict[str, Any]:
-        (facts,) = [facts for each, facts in self.records if each == event]
-        return facts
+from tests.fixtures.journal import RememberedJournal
 
 
 @pytest.fixture
-def journal() -> _Journal:
-    return _Journal()
+def journal() -> RememberedJournal:
+    return RememberedJournal()
 
 
 @pytest.fixture
-async def world(tmp_path: Path, journal: _Journal) -> AsyncIterator[World]:
+async def world(tmp_path: Path, journal: RememberedJournal) -> AsyncIterator[World]:
     made = World(tmp_path, journal=journal)
     yield made
     made.executor.close()
 
 
 async def test_a_key_leaves_a_record_of_its_birth_its_certificate_and_its_death(
-    world: World, journal: _Journal
+    world: World, journal: RememberedJournal
 ) -> None:
     identity = world.identity()
     await identity.renew()
@@ -80,7 +63,9 @@ async def test_a_key_leaves_a_record_of_its_birth_its_certificate_and_its_death(
     assert journal.facts("key destroyed") == {"key_id": key_id}
 
 
-async def test_a_key_that_would_not_go_leaves_a_record_too(world: World, journal: _Journal) -> None:
+async def test_a_key_that_would_not_go_leaves_a_record_too(
+    world: World, journal: RememberedJournal
+) -> None:
     identity = world.identity()
     await identity.renew()
     world.token.available = False
@@ -89,7 +74,9 @@ async def test_a_key_that_would_not_go_leaves_a_record_too(world: World, journal
     assert "key destroyed" not in journal.events
 
 
-async def test_roots_leave_a_record_when_they_are_others(world: World, journal: _Journal) -> None:
+async def test_roots_leave_a_record_when_they_are_others(
+    world: World, journal: RememberedJournal
+) -> None:
     identity = world.identity()
     await identity.renew()
     await identity.renew()
@@ -100,8 +87,13 @@ async def test_roots_leave_a_record_when_they_are_others(world: World, journal: 
     assert journal.events.count("roots published") == 2
 
 
-async def test_an_audit_key_is_no_orphan_and_no_identitys_key(world: World) -> None:
-    label = str(KeyLabel(AUDIT, OWNER, 1, "audit log"))
+@pytest.mark.parametrize(
+    ("purpose", "told"), [(AUDIT, "seals an audit log"), (DENY, "signs deny lists")]
+)
+async def test_a_key_for_something_else_is_no_orphan_and_no_identitys_key(
+    world: World, purpose: str, told: str
+) -> None:
+    label = str(KeyLabel(purpose, OWNER, 1, "it"))
     key = await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, label))
     orphans = Orphans(
         OWNER,
@@ -114,7 +106,8 @@ async def test_an_audit_key_is_no_orphan_and_no_identitys_key(world: World) -> N
     )
     await orphans.sweep()
     assert world.token.held_keys == {key.id}
+    assert not world.keys().may_reuse(key)
     world.given = key.id
-    with pytest.raises(ConfigurationError, match="seals an audit log"):
+    with pytest.raises(ConfigurationError, match=told):
         await world.keys().obtain(1)
     assert not world.keys().may_reuse(key)

@@ -20,12 +20,14 @@ from sidecar.errors import (
     TokenError,
     TokenUnavailable,
 )
+from sidecar.identity.destruction import Destruction
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
+from sidecar.signer.quota import Quota
 from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import Answers
 from sidecar.token.base import KeyId
-from sidecar.token.executor import Caller
+from sidecar.token.executor import Caller, TokenExecutor
 from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.requests import SCHEME, sign_request, verify
 from tests.fixtures.waiting import settle, soon
@@ -34,18 +36,23 @@ from tests.fixtures.waiting import settle, soon
 class _Signer:
     """Signatures with the key of one published identity."""
 
-    def __init__(self, world: World, identity: Identity) -> None:
+    def __init__(self, world: World, identity: Identity, quota: Quota | None = None) -> None:
         self.now = 0.0
+        self.caller = Caller()
         self.identity = identity
         self.signatures = Signatures(
-            IdentityRegistry([identity]), world.token, world.executor, clock=lambda: self.now
+            IdentityRegistry([identity]),
+            world.token,
+            world.executor,
+            clock=lambda: self.now,
+            quota=quota,
         )
         assert identity.store.current
         self.key_id: KeyId = identity.store.current.key_id
 
     async def answer(self, request: pb.SignRequest | SigningRefused) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        self.signatures.begin(request, answered.set_result, Caller())
+        self.signatures.begin(request, answered.set_result, self.caller)
         return await answered
 
 
@@ -132,6 +139,46 @@ async def test_of_those_told_to_retry_the_busy_ones_are_counted(
     world.token.available = False
     await signer.answer(ask)
     assert (signer.signatures.counts.busy, signer.signatures.counts.told_to_retry) == (1, 2)
+
+
+async def test_over_the_callers_rate_everything_is_answered_busy_and_counted_apart(
+    signer: _Signer, world: World
+) -> None:
+    before = world.token.signatures
+    limited = _Signer(world, signer.identity, Quota(caller_rate=2, clock=lambda: 0.0))
+    first = await limited.answer(sign_request(limited.key_id, request_id=1))
+    assert first.WhichOneof("result") == "signature"
+    # What is refused costs too, so it counts.
+    await limited.answer(SigningRefused(RefusalReason.MESSAGE, "no SignRequest"))
+    over: list[pb.SignRequest | SigningRefused] = [
+        sign_request(limited.key_id, request_id=3),
+        sign_request(b"another", request_id=3),
+        SigningRefused(RefusalReason.MESSAGE, "no SignRequest"),
+    ]
+    answers = [await limited.answer(request) for request in over]
+    assert {answer.retry.reason for answer in answers} == {pb.Retry.REASON_BUSY}
+    assert [answer.request_id for answer in answers] == [3, 3, 0]
+    assert "raise signer.caller_rate" in answers[0].retry.detail
+    assert world.token.signatures == before + 1
+    counts = limited.signatures.counts
+    assert (counts.over_rate, counts.busy, counts.told_to_retry, counts.refused) == (3, 0, 3, 1)
+    another = _Signer(world, signer.identity, limited.signatures.quota)
+    answer = await another.answer(sign_request(limited.key_id))
+    assert answer.WhichOneof("result") == "signature"
+
+
+async def test_over_the_keys_rate_every_caller_is_answered_busy(
+    signer: _Signer, world: World
+) -> None:
+    quota = Quota(key_rate=2, clock=lambda: 0.0)
+    callers = [_Signer(world, signer.identity, quota) for _ in range(3)]
+    # What names no key of ours takes nothing from one.
+    await callers[0].answer(sign_request(b"another"))
+    answers = [await caller.answer(sign_request(signer.key_id)) for caller in callers]
+    assert [answer.WhichOneof("result") for answer in answers] == ["signature"] * 2 + ["retry"]
+    assert answers[2].retry.reason == pb.Retry.REASON_BUSY
+    assert "raise signer.key_rate" in answers[2].retry.detail
+    assert callers[2].signatures.counts.over_rate == 1
 
 
 async def test_an_expired_key_is_refused(signer: _Signer, world: World) -> None:
@@ -256,7 +303,47 @@ async def test_a_token_that_is_gone_does_not_flood_the_log(signer: _Signer, worl
             await signer.answer(sign_request(signer.key_id))
         signer.now += 1.0
         await signer.answer(sign_request(signer.key_id))
-    assert [(e["event"], e["suppressed"]) for e in logs] == [
+    assert [(e["event"], e.get("suppressed")) for e in logs] == [
         ("token unavailable", 0),
+        ("token left alone", None),
         ("token unavailable", 99),
     ]
+
+
+@pytest.mark.parametrize("where", ["in the queue", "in the token"])
+async def test_a_key_that_ends_while_a_request_waits_signs_it_no_more(
+    world: World, where: str
+) -> None:
+    """With one thread: the first request is in the token, the second in the queue behind it."""
+    world.executor.close()
+    world.executor = TokenExecutor(1, 1024)
+    world.destruction = Destruction(world.token, world.executor)
+    identity = world.identity()
+    await identity.renew()
+    signer = _Signer(world, identity)
+    world.token.hold(signer.key_id)
+    requests = [sign_request(signer.key_id, request_id=number) for number in (1, 2)]
+    answers = [asyncio.ensure_future(signer.answer(request)) for request in requests]
+    await soon(lambda: world.token.waiting == [signer.key_id])
+    made = world.token.signatures
+    ending = asyncio.ensure_future(identity.deprovision())
+    await settle()
+    world.token.release(signer.key_id)
+    answer = await answers[0 if where == "in the token" else 1]
+    assert answer.refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
+    assert "the key has ended" in answer.refusal.detail
+    await asyncio.gather(*answers)
+    # The one that was in the token was made, and thrown away; the other never reached it.
+    assert world.token.signatures == made + 1
+    assert (await ending).problems == ()
+
+
+async def test_another_key_of_the_identity_goes_on_signing(signer: _Signer, world: World) -> None:
+    identity = signer.identity
+    with identity.store.subscribe():
+        await identity.renew()
+        assert identity.store.current
+        new = identity.store.current.key_id
+        await identity.revoke(signer.key_id)
+        assert (await signer.answer(sign_request(signer.key_id))).HasField("refusal")
+        assert (await signer.answer(sign_request(new))).HasField("signature")

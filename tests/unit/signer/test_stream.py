@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.process import CallingProcess
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer import stream as module
 from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.token.base import KeyId
+from sidecar.token.executor import Caller
 from tests.fixtures.enrolment import World
 from tests.fixtures.requests import sign_request
 from tests.fixtures.waiting import settle, soon
@@ -23,14 +26,14 @@ from tests.fixtures.waiting import settle, soon
 class _Caller:
     """Feeds a stream and collects its answers."""
 
-    def __init__(self, signatures: Signatures) -> None:
+    def __init__(self, signatures: Signatures, caller: Caller | None = None) -> None:
         self.requests: asyncio.Queue[pb.SignRequests | None] = asyncio.Queue()
         self.answers: list[pb.SignResponse] = []
         self.read = 0
         self.listening = asyncio.Event()
         self.listening.set()
         self.running = asyncio.create_task(
-            SignStream(signatures).run(self._incoming(), self._write)
+            SignStream(signatures, caller or Caller()).run(self._incoming(), self._write)
         )
 
     def ask(self, *requests: pb.SignRequest) -> None:
@@ -152,3 +155,60 @@ async def test_a_caller_that_vanished_costs_nothing_more(
     await settle()
     # Its answer came, and nothing waits for anyone.
     assert world.executor.pending == 0
+
+
+# Several callers
+
+
+@pytest.fixture
+async def crowded(tmp_path: Path) -> AsyncIterator[tuple[World, Signatures, KeyId]]:
+    """A token that works on two things, and four more may wait for it."""
+    world = World(tmp_path, backlog=4)
+    identity = world.identity()
+    await identity.renew()
+    assert identity.store.current
+    registry = IdentityRegistry([identity])
+    yield (
+        world,
+        Signatures(registry, world.token, world.executor),
+        identity.store.current.key_id,
+    )
+    world.executor.close()
+
+
+async def test_a_flooder_on_many_connections_keeps_nobody_out_of_a_full_lane(
+    crowded: tuple[World, Signatures, KeyId],
+) -> None:
+    world, signatures, key_id = crowded
+    world.token.hold(key_id)
+    with ExitStack() as stack:
+
+        def connect(pid: int) -> _Caller:
+            process = CallingProcess(uid=1000, pid=pid)
+            return _Caller(signatures, stack.enter_context(signatures.quota.caller(process)))
+
+        floods = [connect(pid=1) for _ in range(3)]
+        floods[0].ask(sign_request(key_id), sign_request(key_id))
+        await soon(lambda: len(world.token.waiting) == 2)
+        for number in range(10):
+            floods[number % 3].ask(sign_request(key_id))
+        # Two are worked on, four wait, and the rest was told so at once.
+        await soon(lambda: sum(len(flood.answers) for flood in floods) == 6)
+        honest = connect(pid=2)
+        honest.ask(sign_request(key_id, 1), sign_request(key_id, 2), sign_request(key_id, 3))
+        await soon(lambda: honest.answers)
+        await soon(lambda: sum(len(flood.answers) for flood in floods) == 8)
+        told = [answer for flood in floods for answer in flood.answers]
+        assert {answer.retry.reason for answer in told} == {pb.Retry.REASON_BUSY}
+        # Half of the lane is its part: the third finds it full.
+        assert [(each.request_id, each.retry.reason) for each in honest.answers] == [
+            (3, pb.Retry.REASON_BUSY)
+        ]
+        world.token.release(key_id)
+        await soon(lambda: len(honest.answers) == 3)
+        await soon(lambda: sum(len(flood.answers) for flood in floods) == 12)
+        for caller in (honest, *floods):
+            caller.end()
+            await caller.running
+    assert signatures.counts.busy == 9
+    assert signatures.counts.signed == 6

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.identity.identity import Identity
 from sidecar.signer.watch import follow
+from sidecar.token.base import KeyId
 from tests.fixtures.enrolment import SPIFFE_ID, TRUST_DOMAIN, World
 from tests.fixtures.requests import SCHEME
 from tests.fixtures.waiting import soon
@@ -99,5 +100,42 @@ async def test_a_refusal_is_an_alarm_with_the_generation_and_the_reason(
     assert (entry["generation"], entry["error"]) == (1, "no room for another certificate")
     (subscription,) = identity.store.subscriptions
     assert subscription.error == "no room for another certificate"
+    subscriber.end()
+    await subscriber.running
+
+
+async def test_a_withdrawal_is_the_generation_and_that_for_whoever_comes_when(
+    identity: Identity,
+) -> None:
+    early = _Subscriber(identity)
+    await soon(lambda: early.updates)
+    await identity.deprovision()
+    late = _Subscriber(identity)
+    await soon(lambda: late.updates and len(early.updates) == 2)
+    withdrawn = pb.IdentityUpdate(generation=2, withdrawn=True)
+    assert early.updates[1:] == late.updates == [withdrawn]
+    early.answer(2)
+    await soon(lambda: identity.store.subscriptions[0].acked_generation == 2)
+    await identity.reinstate()
+    await identity.renew()
+    await soon(lambda: len(late.updates) == 2)
+    assert (late.updates[1].generation, late.updates[1].withdrawn) == (3, False)
+    assert late.updates[1].certificate_chain
+    early.end()
+    late.end()
+    await asyncio.gather(early.running, late.running)
+
+
+async def test_a_revoked_key_is_named_beside_the_certificate(identity: Identity) -> None:
+    subscriber = _Subscriber(identity)
+    await soon(lambda: subscriber.updates)
+    revoked = subscriber.updates[0].key_id
+    await identity.revoke(KeyId(revoked))
+    await identity.renew()
+    await soon(lambda: len(subscriber.updates) == 3)
+    assert [list(update.revoked_key_ids) for update in subscriber.updates] == [
+        *([], [revoked], [revoked])
+    ]
+    assert subscriber.updates[2].key_id != revoked
     subscriber.end()
     await subscriber.running

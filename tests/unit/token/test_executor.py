@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.token_bucket import TokenBucket
 from sidecar.errors import NoSuchKey, PinLocked, SignerBusy, TokenError, TokenUnavailable
 from sidecar.token import executor as module
+from sidecar.token.base import KeyId
 from sidecar.token.executor import UPKEEP, Caller, TokenExecutor
 from sidecar.token.lanes import Lane, Purpose
 from tests.fixtures.waiting import BOUND_S, settle, soon
 
+KEY, ANOTHER_KEY = KeyId(b"key"), KeyId(b"another")
 CLIENT, SERVER = Lane(Purpose.CLIENT), Lane(Purpose.SERVER)
 
 
@@ -23,8 +26,11 @@ def _submit(
     work: Callable[[], object],
     done: Callable[[Any], None],
     lane: Lane = SERVER,
+    caller: Caller | None = None,
 ) -> None:
-    executor.submit(lane, work, lambda result, _: done(result), limit=BOUND_S)
+    executor.submit(
+        lane, work, lambda result, _: done(result), limit=BOUND_S, caller=caller or Caller()
+    )
 
 
 @pytest.fixture
@@ -184,6 +190,64 @@ async def test_a_flood_in_one_lane_does_not_keep_another_waiting() -> None:
     executor.close()
 
 
+async def test_a_caller_waits_for_one_piece_of_work_of_a_flooder_on_the_same_lane() -> None:
+    executor = TokenExecutor(threads=1, backlog=1000)
+    order: list[str] = []
+    release = threading.Event()
+    _submit(executor, lambda: release.wait(BOUND_S), lambda _: None)
+    # The flooder's two connections are one process, and so one flow.
+    bucket = TokenBucket()
+    floods, honest = [Caller(bucket=bucket), Caller(bucket=bucket)], Caller()
+    for number in range(512):
+        _submit(executor, list, lambda _: order.append("flood"), caller=floods[number % 2])
+    for _ in range(3):
+        _submit(executor, list, lambda _: order.append("honest"), caller=honest)
+    release.set()
+    await soon(lambda: len(order) == 515)
+    assert order[:6].count("honest") == 3
+    executor.close()
+
+
+async def test_what_has_to_leave_a_full_lane_is_answered_busy_and_not_begun() -> None:
+    executor = TokenExecutor(threads=1, backlog=4)
+    began, release = threading.Event(), threading.Event()
+    ran: list[str] = []
+    answers: list[tuple[str, BaseException | None]] = []
+
+    def hold() -> None:
+        began.set()
+        release.wait(BOUND_S)
+
+    _submit(executor, hold, lambda _: None)
+    await soon(began.is_set)
+
+    def ask(name: str, caller: Caller) -> None:
+        executor.submit(
+            SERVER,
+            lambda: ran.append(name),
+            lambda _, error: answers.append((name, error)),
+            limit=BOUND_S,
+            caller=caller,
+        )
+
+    flooder, honest = Caller(), Caller()
+    for number in range(4):
+        ask(f"flood {number}", flooder)
+    ask("honest 0", honest)
+    assert not answers, "an answer comes with the loop's next turn, not from within a call"
+    await soon(lambda: answers)
+    ((name, error),) = answers
+    assert name == "flood 3"
+    assert isinstance(error, SignerBusy)
+    with pytest.raises(SignerBusy, match="4 operations are waiting"):
+        ask("flood 4", flooder)
+    release.set()
+    await soon(lambda: not executor.pending)
+    assert ran == ["flood 0", "honest 0", "flood 1", "flood 2"]
+    assert len(answers) == 5
+    executor.close()
+
+
 async def test_work_of_a_caller_who_is_gone_is_not_begun() -> None:
     executor = TokenExecutor(threads=1, backlog=10)
     release, caller = threading.Event(), Caller()
@@ -301,6 +365,97 @@ async def test_closing_does_not_wait_for_ever_for_a_module_that_hangs(
     assert entered.wait(BOUND_S)
     executor.close()
     release.set()
+
+
+# A token that is gone
+
+
+def _gone() -> None:
+    raise TokenUnavailable("the token left")
+
+
+async def _asked(executor: TokenExecutor, work: Callable[[], object], key_id: KeyId) -> object:
+    answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    executor.submit(
+        SERVER,
+        work,
+        lambda result, error: answered.set_result(error or result),
+        limit=BOUND_S,
+        key_id=key_id,
+    )
+    return await answered
+
+
+async def test_a_token_that_is_gone_is_asked_by_one_at_a_time_and_upkeep_goes_through(
+    executor: TokenExecutor,
+) -> None:
+    now = 0.0
+    executor._outages._clock = lambda: now
+    for _ in range(3):
+        assert isinstance(await _asked(executor, _gone, KEY), TokenUnavailable)
+    with pytest.raises(TokenUnavailable, match="the token left; it is asked again soon"):
+        await _asked(executor, lambda: "never begun", KEY)
+    assert executor.pending == 0
+    assert await executor.run(lambda: "made a key") == "made a key"
+    assert await _asked(executor, lambda: "signed", ANOTHER_KEY) == "signed"
+    now = 0.2
+    release = threading.Event()
+    probe = asyncio.create_task(_asked(executor, lambda: release.wait(BOUND_S), KEY))
+    await settle()
+    with pytest.raises(TokenUnavailable, match="by one at a time"):
+        await _asked(executor, lambda: "never begun", KEY)
+    release.set()
+    assert await probe is True
+    assert await _asked(executor, lambda: "signed", KEY) == "signed"
+
+
+async def test_who_was_to_find_out_and_left_keeps_nobody_else_from_it() -> None:
+    executor = TokenExecutor(threads=1, backlog=10)
+    now = 0.0
+    executor._outages._clock = lambda: now
+    for _ in range(3):
+        await _asked(executor, _gone, KEY)
+    now = 0.2
+    release, leaving = threading.Event(), Caller()
+    errors: list[BaseException | None] = []
+    _submit(executor, lambda: release.wait(BOUND_S), lambda _: None)
+    executor.submit(
+        SERVER,
+        lambda: "never begun",
+        lambda _, error: errors.append(error),
+        limit=BOUND_S,
+        caller=leaving,
+        key_id=KEY,
+    )
+    leaving.gone = True
+    release.set()
+    await soon(lambda: errors)
+    assert await _asked(executor, lambda: "signed", KEY) == "signed"
+    executor.close()
+
+
+async def test_a_full_lane_lets_nobody_find_out_and_shuts_nobody_out() -> None:
+    executor = TokenExecutor(threads=1, backlog=1)
+    now = 0.0
+    executor._outages._clock = lambda: now
+    for _ in range(3):
+        await _asked(executor, _gone, KEY)
+    now = 0.2
+    began, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        release.wait(BOUND_S)
+
+    _submit(executor, hold, lambda _: None)
+    await soon(began.is_set)
+    _submit(executor, lambda: None, lambda _: None)
+    with pytest.raises(SignerBusy):
+        await _asked(executor, lambda: "never begun", KEY)
+    release.set()
+    await soon(lambda: not executor.pending)
+    assert await _asked(executor, lambda: "signed", KEY) == "signed"
+    executor.close()
 
 
 # What there is to see of it

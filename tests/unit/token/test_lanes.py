@@ -14,6 +14,7 @@ from sidecar.token.lanes import FairQueue, Lane, Purpose
 UPKEEP, CLIENT, SERVER, _ = (Lane(purpose) for purpose in Purpose)
 SLOW_SERVER = Lane(Purpose.SERVER, slow=True)
 LANES = [UPKEEP, CLIENT, SERVER, SLOW_SERVER]
+FLOWS = ["flooder", "honest"]
 
 
 def _taken(queue: FairQueue[int], cost: dict[Lane, float], seconds: float) -> Counter[Lane]:
@@ -46,6 +47,32 @@ def test_a_full_lane_is_busy_and_leaves_room_in_others() -> None:
         queue.put(SERVER, 3)
     queue.put(CLIENT, 4)
     assert len(queue) == 3
+
+
+def test_a_full_lane_makes_room_for_a_caller_who_has_few() -> None:
+    queue = FairQueue[int](3)
+    for number in range(3):
+        assert queue.put(SERVER, number, "flooder") is None
+    assert queue.put(SERVER, 3, "honest") == 2
+    assert len(queue) == 3
+    with pytest.raises(SignerBusy, match="3 operations are waiting"):
+        queue.put(SERVER, 4, "flooder")
+    with pytest.raises(SignerBusy):
+        queue.put(SERVER, 5, "honest")
+    assert [queue.take() for _ in range(4)] == [(SERVER, 0), (SERVER, 3), (SERVER, 1), None]
+
+
+def test_a_flood_of_one_caller_takes_no_turn_of_another_in_any_lane() -> None:
+    queue = FairQueue[str](1000)
+    for lane in (SERVER, CLIENT):
+        for _ in range(500):
+            queue.put(lane, "flooder", "flooder")
+        queue.put(lane, "honest", "honest")
+    taken: list[tuple[Lane, str]] = []
+    while len(taken) < 4 and (entry := queue.take()):
+        queue.charge(entry[0], 1.0)
+        taken.append(entry)
+    assert Counter(taken) == {(lane, who): 1 for lane in (SERVER, CLIENT) for who in FLOWS}
 
 
 def test_slow_work_gets_its_share_of_time_and_not_more() -> None:
@@ -89,6 +116,38 @@ def test_what_is_not_wanted_any_more_is_dropped_and_returned() -> None:
         queue.put(LANES[number % 2], number)
     assert sorted(queue.drop(lambda number: number > 2)) == [3, 4, 5]
     assert len(queue) == 3
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(LANES), st.sampled_from(FLOWS), st.integers(0, 2)), max_size=200
+    ),
+    st.integers(1, 6),
+)
+def test_every_job_comes_out_once_or_is_given_back_and_no_lane_holds_more_than_its_room(
+    steps: list[tuple[Lane, str, int]], capacity: int
+) -> None:
+    queue = FairQueue[int](capacity)
+    ends: Counter[int] = Counter()
+    for number, (lane, flow, takes) in enumerate(steps):
+        try:
+            displaced = queue.put(lane, number, flow)
+        except SignerBusy:
+            ends[number] += 1
+        else:
+            if displaced is not None:
+                ends[displaced] += 1
+        assert queue.states()[lane].waiting <= capacity
+        for _ in range(takes):
+            before = len(queue)
+            taken = queue.take()
+            assert (taken is None) == (before == 0), "work conserving"
+            if taken:
+                queue.charge(taken[0], 0.001)
+                ends[taken[1]] += 1
+    while taken := queue.take():
+        ends[taken[1]] += 1
+    assert ends == Counter(range(len(steps)))
 
 
 @given(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+sidecar/_proto/meshkey/admin/v1/admin.proto\x12\x10meshkey.admin.v1\"\x0f\n\rHealthRequest\"\"\n\x0eHealthResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\"\x0f\n\rStatusRequest\"\xd6\x01\n\x0eStatusResponse\x12,\n\x05token\x18\x01 \x01(\x0b\x32\x1d.meshkey.admin.v1.TokenStatus\x12\x34\n\nidentities\x18\x02 \x03(\x0b\x32 .meshkey.admin.v1.IdentityStatus\x12\x0e\n\x06signed\x18\x03 \x01(\x04\x12\x0f\n\x07refused\x18\x04 \x01(\x04\x12\x15\n\rtold_to_retry\x18\x05 \x01(\x04\x12(\n\x03sds\x18\x06 \x01(\x0b\x32\x1b.meshkey.admin.v1.SdsStatus\"C\n\tSdsStatus\x12\x0f\n\x07streams\x18\x01 \x01(\r\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x04\"Q\n\x0bTokenStatus\x12\r\n\x05label\x18\x01 \x01(\t\x12\x11\n\tassurance\x18\x02 \x01(\t\x12\x12\n\nsignatures\x18\x03 \x01(\x04\x12\x0c\n\x04hung\x18\x04 \x01(\r\"\xf6\x02\n\x0eIdentityStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12\x12\n\nnot_before\x18\x06 \x01(\x03\x12\x11\n\tnot_after\x18\x07 \x01(\x03\x12\x14\n\x0cnext_renewal\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x37\n\x0bsubscribers\x18\n \x03(\x0b\x32\".meshkey.admin.v1.SubscriberStatus\x12\x12\n\nkey_origin\x18\x0b \x01(\t\x12\x0e\n\x06health\x18\x0c \x01(\t\x12\x11\n\tauthority\x18\r \x01(\t\x12,\n\x05trust\x18\x0e \x03(\x0b\x32\x1d.meshkey.admin.v1.TrustStatus\x12\r\n\x05token\x18\x0f \x01(\t\x12\x11\n\tlease_end\x18\x10 \x01(\x03\"A\n\x0bTrustStatus\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x01(\r\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"[\n\x10SubscriberStatus\x12\x18\n\x10\x61\x63ked_generation\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\"!\n\rRotateRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\"$\n\x0eRotateResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x32\xa4\x01\n\x08Observer\x12K\n\x06Status\x12\x1f.meshkey.admin.v1.StatusRequest\x1a .meshkey.admin.v1.StatusResponse\x12K\n\x06Health\x12\x1f.meshkey.admin.v1.HealthRequest\x1a .meshkey.admin.v1.HealthResponse2T\n\x05\x41\x64min\x12K\n\x06Rotate\x12\x1f.meshkey.admin.v1.RotateRequest\x1a .meshkey.admin.v1.RotateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+sidecar/_proto/meshkey/admin/v1/admin.proto\x12\x10meshkey.admin.v1\"\x0f\n\rHealthRequest\"\"\n\x0eHealthResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\"\x0f\n\rStatusRequest\"\x8b\x02\n\x0eStatusResponse\x12,\n\x05token\x18\x01 \x01(\x0b\x32\x1d.meshkey.admin.v1.TokenStatus\x12\x34\n\nidentities\x18\x02 \x03(\x0b\x32 .meshkey.admin.v1.IdentityStatus\x12\x0e\n\x06signed\x18\x03 \x01(\x04\x12\x0f\n\x07refused\x18\x04 \x01(\x04\x12\x15\n\rtold_to_retry\x18\x05 \x01(\x04\x12(\n\x03sds\x18\x06 \x01(\x0b\x32\x1b.meshkey.admin.v1.SdsStatus\x12\x33\n\tdeny_list\x18\x07 \x01(\x0b\x32 .meshkey.admin.v1.DenyListStatus\"\x8c\x01\n\x0e\x44\x65nyListStatus\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\tissued_at\x18\x02 \x01(\x03\x12\x13\n\x0bnext_update\x18\x03 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x04 \x01(\r\x12\x0f\n\x07overdue\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x0f\n\x07refused\x18\x07 \x01(\x04\"C\n\tSdsStatus\x12\x0f\n\x07streams\x18\x01 \x01(\r\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x04\"Q\n\x0bTokenStatus\x12\r\n\x05label\x18\x01 \x01(\t\x12\x11\n\tassurance\x18\x02 \x01(\t\x12\x12\n\nsignatures\x18\x03 \x01(\x04\x12\x0c\n\x04hung\x18\x04 \x01(\r\"\x90\x03\n\x0eIdentityStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12\x12\n\nnot_before\x18\x06 \x01(\x03\x12\x11\n\tnot_after\x18\x07 \x01(\x03\x12\x14\n\x0cnext_renewal\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x37\n\x0bsubscribers\x18\n \x03(\x0b\x32\".meshkey.admin.v1.SubscriberStatus\x12\x12\n\nkey_origin\x18\x0b \x01(\t\x12\x0e\n\x06health\x18\x0c \x01(\t\x12\x11\n\tauthority\x18\r \x01(\t\x12,\n\x05trust\x18\x0e \x03(\x0b\x32\x1d.meshkey.admin.v1.TrustStatus\x12\r\n\x05token\x18\x0f \x01(\t\x12\x11\n\tlease_end\x18\x10 \x01(\x03\x12\x18\n\x10\x64\x65provisioned_at\x18\x11 \x01(\x03\"A\n\x0bTrustStatus\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x01(\r\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"[\n\x10SubscriberStatus\x12\x18\n\x10\x61\x63ked_generation\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\"!\n\rRotateRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\"$\n\x0eRotateResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"\r\n\x0bKeysRequest\"7\n\x0cKeysResponse\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.meshkey.admin.v1.LiveKey\"q\n\x07LiveKey\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06origin\x18\x04 \x01(\t\x12\x11\n\tnot_after\x18\x05 \x01(\x03\x12\x12\n\ngeneration\x18\x06 \x01(\x04\"\x1f\n\rRevokeRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\"&\n\x12\x44\x65provisionRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\"$\n\x10ReinstateRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\"\x13\n\x11ReinstateResponse\"\x9b\x01\n\x0b\x45ndResponse\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x11\n\tdestroyed\x18\x02 \x03(\x0c\x12\x0e\n\x06spared\x18\x03 \x03(\x0c\x12\x32\n\x0c\x63\x65rtificates\x18\x04 \x03(\x0b\x32\x1c.meshkey.admin.v1.StillValid\x12\x11\n\ttombstone\x18\x05 \x01(\t\x12\x10\n\x08problems\x18\x06 \x03(\t\"O\n\nStillValid\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0e\n\x06issuer\x18\x03 \x01(\t\x12\x11\n\tnot_after\x18\x04 \x01(\x03\"\x0f\n\rReloadRequest\"?\n\x0eReloadResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x03(\t\x12\x1c\n\x14\x63onfiguration_sha256\x18\x02 \x01(\t2\xeb\x01\n\x08Observer\x12K\n\x06Status\x12\x1f.meshkey.admin.v1.StatusRequest\x1a .meshkey.admin.v1.StatusResponse\x12K\n\x06Health\x12\x1f.meshkey.admin.v1.HealthRequest\x1a .meshkey.admin.v1.HealthResponse\x12\x45\n\x04Keys\x12\x1d.meshkey.admin.v1.KeysRequest\x1a\x1e.meshkey.admin.v1.KeysResponse2\x95\x03\n\x05\x41\x64min\x12K\n\x06Rotate\x12\x1f.meshkey.admin.v1.RotateRequest\x1a .meshkey.admin.v1.RotateResponse\x12H\n\x06Revoke\x12\x1f.meshkey.admin.v1.RevokeRequest\x1a\x1d.meshkey.admin.v1.EndResponse\x12R\n\x0b\x44\x65provision\x12$.meshkey.admin.v1.DeprovisionRequest\x1a\x1d.meshkey.admin.v1.EndResponse\x12T\n\tReinstate\x12\".meshkey.admin.v1.ReinstateRequest\x1a#.meshkey.admin.v1.ReinstateResponse\x12K\n\x06Reload\x12\x1f.meshkey.admin.v1.ReloadRequest\x1a .meshkey.admin.v1.ReloadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=118
   _globals['_STATUSREQUEST']._serialized_end=133
   _globals['_STATUSRESPONSE']._serialized_start=136
-  _globals['_STATUSRESPONSE']._serialized_end=350
-  _globals['_SDSSTATUS']._serialized_start=352
-  _globals['_SDSSTATUS']._serialized_end=419
-  _globals['_TOKENSTATUS']._serialized_start=421
-  _globals['_TOKENSTATUS']._serialized_end=502
-  _globals['_IDENTITYSTATUS']._serialized_start=505
-  _globals['_IDENTITYSTATUS']._serialized_end=879
-  _globals['_TRUSTSTATUS']._serialized_start=881
-  _globals['_TRUSTSTATUS']._serialized_end=946
-  _globals['_SUBSCRIBERSTATUS']._serialized_start=948
-  _globals['_SUBSCRIBERSTATUS']._serialized_end=1039
-  _globals['_ROTATEREQUEST']._serialized_start=1041
-  _globals['_ROTATEREQUEST']._serialized_end=1074
-  _globals['_ROTATERESPONSE']._serialized_start=1076
-  _globals['_ROTATERESPONSE']._serialized_end=1112
-  _globals['_OBSERVER']._serialized_start=1115
-  _globals['_OBSERVER']._serialized_end=1279
-  _globals['_ADMIN']._serialized_start=1281
-  _globals['_ADMIN']._serialized_end=1365
+  _globals['_STATUSRESPONSE']._serialized_end=403
+  _globals['_DENYLISTSTATUS']._serialized_start=406
+  _globals['_DENYLISTSTATUS']._serialized_end=546
+  _globals['_SDSSTATUS']._serialized_start=548
+  _globals['_SDSSTATUS']._serialized_end=615
+  _globals['_TOKENSTATUS']._serialized_start=617
+  _globals['_TOKENSTATUS']._serialized_end=698
+  _globals['_IDENTITYSTATUS']._serialized_start=701
+  _globals['_IDENTITYSTATUS']._serialized_end=1101
+  _globals['_TRUSTSTATUS']._serialized_start=1103
+  _globals['_TRUSTSTATUS']._serialized_end=1168
+  _globals['_SUBSCRIBERSTATUS']._serialized_start=1170
+  _globals['_SUBSCRIBERSTATUS']._serialized_end=1261
+  _globals['_ROTATEREQUEST']._serialized_start=1263
+  _globals['_ROTATEREQUEST']._serialized_end=1296
+  _globals['_ROTATERESPONSE']._serialized_start=1298
+  _globals['_ROTATERESPONSE']._serialized_end=1334
+  _globals['_KEYSREQUEST']._serialized_start=1336
+  _globals['_KEYSREQUEST']._serialized_end=1349
+  _globals['_KEYSRESPONSE']._serialized_start=1351
+  _globals['_KEYSRESPONSE']._serialized_end=1406
+  _globals['_LIVEKEY']._serialized_start=1408
+  _globals['_LIVEKEY']._serialized_end=1521
+  _globals['_REVOKEREQUEST']._serialized_start=1523
+  _globals['_REVOKEREQUEST']._serialized_end=1554
+  _globals['_DEPROVISIONREQUEST']._serialized_start=1556
+  _globals['_DEPROVISIONREQUEST']._serialized_end=1594
+  _globals['_REINSTATEREQUEST']._serialized_start=1596
+  _globals['_REINSTATEREQUEST']._serialized_end=1632
+  _globals['_REINSTATERESPONSE']._serialized_start=1634
+  _globals['_REINSTATERESPONSE']._serialized_end=1653
+  _globals['_ENDRESPONSE']._serialized_start=1656
+  _globals['_ENDRESPONSE']._serialized_end=1811
+  _globals['_STILLVALID']._serialized_start=1813
+  _globals['_STILLVALID']._serialized_end=1892
+  _globals['_RELOADREQUEST']._serialized_start=1894
+  _globals['_RELOADREQUEST']._serialized_end=1909
+  _globals['_RELOADRESPONSE']._serialized_start=1911
+  _globals['_RELOADRESPONSE']._serialized_end=1974
+  _globals['_OBSERVER']._serialized_start=1977
+  _globals['_OBSERVER']._serialized_end=2212
+  _globals['_ADMIN']._serialized_start=2215
+  _globals['_ADMIN']._serialized_end=2620
 # @@protoc_insertion_point(module_scope)

@@ -21,20 +21,40 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("token", "identities", "signed", "refused", "told_to_retry", "sds")
+    __slots__ = ("token", "identities", "signed", "refused", "told_to_retry", "sds", "deny_list")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     IDENTITIES_FIELD_NUMBER: _ClassVar[int]
     SIGNED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     TOLD_TO_RETRY_FIELD_NUMBER: _ClassVar[int]
     SDS_FIELD_NUMBER: _ClassVar[int]
+    DENY_LIST_FIELD_NUMBER: _ClassVar[int]
     token: TokenStatus
     identities: _containers.RepeatedCompositeFieldContainer[IdentityStatus]
     signed: int
     refused: int
     told_to_retry: int
     sds: SdsStatus
-    def __init__(self, token: _Optional[_Union[TokenStatus, _Mapping]] = ..., identities: _Optional[_Iterable[_Union[IdentityStatus, _Mapping]]] = ..., signed: _Optional[int] = ..., refused: _Optional[int] = ..., told_to_retry: _Optional[int] = ..., sds: _Optional[_Union[SdsStatus, _Mapping]] = ...) -> None: ...
+    deny_list: DenyListStatus
+    def __init__(self, token: _Optional[_Union[TokenStatus, _Mapping]] = ..., identities: _Optional[_Iterable[_Union[IdentityStatus, _Mapping]]] = ..., signed: _Optional[int] = ..., refused: _Optional[int] = ..., told_to_retry: _Optional[int] = ..., sds: _Optional[_Union[SdsStatus, _Mapping]] = ..., deny_list: _Optional[_Union[DenyListStatus, _Mapping]] = ...) -> None: ...
+
+class DenyListStatus(_message.Message):
+    __slots__ = ("sequence", "issued_at", "next_update", "entries", "overdue", "error", "refused")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    OVERDUE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    issued_at: int
+    next_update: int
+    entries: int
+    overdue: str
+    error: str
+    refused: int
+    def __init__(self, sequence: _Optional[int] = ..., issued_at: _Optional[int] = ..., next_update: _Optional[int] = ..., entries: _Optional[int] = ..., overdue: _Optional[str] = ..., error: _Optional[str] = ..., refused: _Optional[int] = ...) -> None: ...
 
 class SdsStatus(_message.Message):
     __slots__ = ("streams", "acknowledged", "refused")
@@ -59,7 +79,7 @@ class TokenStatus(_message.Message):
     def __init__(self, label: _Optional[str] = ..., assurance: _Optional[str] = ..., signatures: _Optional[int] = ..., hung: _Optional[int] = ...) -> None: ...
 
 class IdentityStatus(_message.Message):
-    __slots__ = ("name", "spiffe_id", "key_id", "generation", "serial", "not_before", "not_after", "next_renewal", "last_error", "subscribers", "key_origin", "health", "authority", "trust", "token", "lease_end")
+    __slots__ = ("name", "spiffe_id", "key_id", "generation", "serial", "not_before", "not_after", "next_renewal", "last_error", "subscribers", "key_origin", "health", "authority", "trust", "token", "lease_end", "deprovisioned_at")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +96,7 @@ class IdentityStatus(_message.Message):
     TRUST_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     LEASE_END_FIELD_NUMBER: _ClassVar[int]
+    DEPROVISIONED_AT_FIELD_NUMBER: _ClassVar[int]
     name: str
     spiffe_id: str
     key_id: bytes
@@ -92,7 +113,8 @@ class IdentityStatus(_message.Message):
     trust: _containers.RepeatedCompositeFieldContainer[TrustStatus]
     token: str
     lease_end: int
-    def __init__(self, name: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., key_id: _Optional[bytes] = ..., generation: _Optional[int] = ..., serial: _Optional[str] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., next_renewal: _Optional[int] = ..., last_error: _Optional[str] = ..., subscribers: _Optional[_Iterable[_Union[SubscriberStatus, _Mapping]]] = ..., key_origin: _Optional[str] = ..., health: _Optional[str] = ..., authority: _Optional[str] = ..., trust: _Optional[_Iterable[_Union[TrustStatus, _Mapping]]] = ..., token: _Optional[str] = ..., lease_end: _Optional[int] = ...) -> None: ...
+    deprovisioned_at: int
+    def __init__(self, name: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., key_id: _Optional[bytes] = ..., generation: _Optional[int] = ..., serial: _Optional[str] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., next_renewal: _Optional[int] = ..., last_error: _Optional[str] = ..., subscribers: _Optional[_Iterable[_Union[SubscriberStatus, _Mapping]]] = ..., key_origin: _Optional[str] = ..., health: _Optional[str] = ..., authority: _Optional[str] = ..., trust: _Optional[_Iterable[_Union[TrustStatus, _Mapping]]] = ..., token: _Optional[str] = ..., lease_end: _Optional[int] = ..., deprovisioned_at: _Optional[int] = ...) -> None: ...
 
 class TrustStatus(_message.Message):
     __slots__ = ("trust_domain", "roots", "error")
@@ -127,3 +149,91 @@ class RotateResponse(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     generation: int
     def __init__(self, generation: _Optional[int] = ...) -> None: ...
+
+class KeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class KeysResponse(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[LiveKey]
+    def __init__(self, keys: _Optional[_Iterable[_Union[LiveKey, _Mapping]]] = ...) -> None: ...
+
+class LiveKey(_message.Message):
+    __slots__ = ("key_id", "identity", "state", "origin", "not_after", "generation")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    key_id: bytes
+    identity: str
+    state: str
+    origin: str
+    not_after: int
+    generation: int
+    def __init__(self, key_id: _Optional[bytes] = ..., identity: _Optional[str] = ..., state: _Optional[str] = ..., origin: _Optional[str] = ..., not_after: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class RevokeRequest(_message.Message):
+    __slots__ = ("key_id",)
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    key_id: bytes
+    def __init__(self, key_id: _Optional[bytes] = ...) -> None: ...
+
+class DeprovisionRequest(_message.Message):
+    __slots__ = ("identity",)
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    identity: str
+    def __init__(self, identity: _Optional[str] = ...) -> None: ...
+
+class ReinstateRequest(_message.Message):
+    __slots__ = ("identity",)
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    identity: str
+    def __init__(self, identity: _Optional[str] = ...) -> None: ...
+
+class ReinstateResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EndResponse(_message.Message):
+    __slots__ = ("identity", "destroyed", "spared", "certificates", "tombstone", "problems")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    DESTROYED_FIELD_NUMBER: _ClassVar[int]
+    SPARED_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    TOMBSTONE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    identity: str
+    destroyed: _containers.RepeatedScalarFieldContainer[bytes]
+    spared: _containers.RepeatedScalarFieldContainer[bytes]
+    certificates: _containers.RepeatedCompositeFieldContainer[StillValid]
+    tombstone: str
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, identity: _Optional[str] = ..., destroyed: _Optional[_Iterable[bytes]] = ..., spared: _Optional[_Iterable[bytes]] = ..., certificates: _Optional[_Iterable[_Union[StillValid, _Mapping]]] = ..., tombstone: _Optional[str] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StillValid(_message.Message):
+    __slots__ = ("key_id", "serial", "issuer", "not_after")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    key_id: bytes
+    serial: str
+    issuer: str
+    not_after: int
+    def __init__(self, key_id: _Optional[bytes] = ..., serial: _Optional[str] = ..., issuer: _Optional[str] = ..., not_after: _Optional[int] = ...) -> None: ...
+
+class ReloadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadResponse(_message.Message):
+    __slots__ = ("changed", "configuration_sha256")
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_SHA256_FIELD_NUMBER: _ClassVar[int]
+    changed: _containers.RepeatedScalarFieldContainer[str]
+    configuration_sha256: str
+    def __init__(self, changed: _Optional[_Iterable[str]] = ..., configuration_sha256: _Optional[str] = ...) -> None: ...

@@ -45,6 +45,11 @@ class ObserverStub:
                 request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthRequest.SerializeToString,
                 response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthResponse.FromString,
                 _registered_method=True)
+        self.Keys = channel.unary_unary(
+                '/meshkey.admin.v1.Observer/Keys',
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.KeysRequest.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.KeysResponse.FromString,
+                _registered_method=True)
 
 
 class ObserverServicer:
@@ -64,6 +69,13 @@ class ObserverServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Keys(self, request, context):
+        """The keys that this process signs with, and those that it was told never to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ObserverServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_ObserverServicer_to_server(servicer, server):
                     servicer.Health,
                     request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthRequest.FromString,
                     response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.HealthResponse.SerializeToString,
+            ),
+            'Keys': grpc.unary_unary_rpc_method_handler(
+                    servicer.Keys,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.KeysRequest.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.KeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -143,6 +160,33 @@ class Observer:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def Keys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshkey.admin.v1.Observer/Keys',
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.KeysRequest.SerializeToString,
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.KeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class AdminStub:
     """Missing associated documentation comment in .proto file."""
@@ -158,6 +202,26 @@ class AdminStub:
                 request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateRequest.SerializeToString,
                 response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateResponse.FromString,
                 _registered_method=True)
+        self.Revoke = channel.unary_unary(
+                '/meshkey.admin.v1.Admin/Revoke',
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RevokeRequest.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.EndResponse.FromString,
+                _registered_method=True)
+        self.Deprovision = channel.unary_unary(
+                '/meshkey.admin.v1.Admin/Deprovision',
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.DeprovisionRequest.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.EndResponse.FromString,
+                _registered_method=True)
+        self.Reinstate = channel.unary_unary(
+                '/meshkey.admin.v1.Admin/Reinstate',
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReinstateRequest.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReinstateResponse.FromString,
+                _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/meshkey.admin.v1.Admin/Reload',
+                request_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -172,6 +236,38 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Revoke(self, request, context):
+        """Ends one key: from here on nothing is signed with it, and it is destroyed. The
+        identity gets another one if it was in use. May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Deprovision(self, request, context):
+        """Ends an identity with all its keys, for later starts too. May be repeated. Goes
+        on, as Revoke does, when the caller has gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reinstate(self, request, context):
+        """Lets a deprovisioned identity live again, with a new certificate; answers
+        before there is one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reload(self, request, context):
+        """Reads the configuration again and applies what differs: all of it, or, with
+        FAILED_PRECONDITION and what is in the way, nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +275,26 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Rotate,
                     request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateRequest.FromString,
                     response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateResponse.SerializeToString,
+            ),
+            'Revoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revoke,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RevokeRequest.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.EndResponse.SerializeToString,
+            ),
+            'Deprovision': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deprovision,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.DeprovisionRequest.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.EndResponse.SerializeToString,
+            ),
+            'Reinstate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reinstate,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReinstateRequest.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReinstateResponse.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReloadRequest.FromString,
+                    response_serializer=sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReloadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -208,6 +324,114 @@ class Admin:
             '/meshkey.admin.v1.Admin/Rotate',
             sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateRequest.SerializeToString,
             sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RotateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshkey.admin.v1.Admin/Revoke',
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.RevokeRequest.SerializeToString,
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.EndResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deprovision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshkey.admin.v1.Admin/Deprovision',
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.DeprovisionRequest.SerializeToString,
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.EndResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reinstate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshkey.admin.v1.Admin/Reinstate',
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReinstateRequest.SerializeToString,
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReinstateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshkey.admin.v1.Admin/Reload',
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
+            sidecar_dot___proto_dot_meshkey_dot_admin_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

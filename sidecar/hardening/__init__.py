@@ -1,0 +1,1 @@
+"""Keeps this process to itself: its memory, its privileges, its descriptors."""
