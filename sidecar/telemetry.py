@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -25,10 +25,19 @@ class Answers:
     told_to_retry: int = 0
 
 
+@dataclass(slots=True)
+class CallerCounts:
+    """Of one service."""
+
+    # Calls that were not let in, or were ended, because of who called.
+    refused: int = 0
+
+
 class SigningCounts:
     """What callers of the signer were answered since the start of the process."""
 
     def __init__(self) -> None:
+        self.callers = CallerCounts()
         self.by_scheme = {scheme: Answers() for scheme in SignatureScheme}
         # Asked for with a scheme that there is not, or malformed.
         self.other = Answers()
@@ -73,8 +82,10 @@ class RenewalCounts:
 class SdsCounts:
     """Of the secret discovery service, since the start of the process."""
 
-    # Open at the moment.
+    callers: CallerCounts = field(default_factory=CallerCounts)
+    # Open at the moment, and the names that are followed on all of them together.
     streams: int = 0
+    followed: int = 0
     # Responses that a client has taken, or refused.
     acks: int = 0
     nacks: int = 0

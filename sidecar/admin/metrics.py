@@ -42,6 +42,8 @@ class Numbers(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._identities()
         yield from self._authorities()
+        yield from self._callers()
+        yield from self._callers()
         yield from self._sds()
         yield from self._signatures()
         yield from self._audit()
@@ -60,7 +62,7 @@ class Numbers(Collector):
         not_after = {
             identity.name: current.chain.not_after
             for identity in identities
-            if (current := identity.store.current)
+            if (current := identity.in_use)
         }
         yield _gauge(
             "meshkey_certificate_not_after_seconds",
@@ -113,6 +115,17 @@ class Numbers(Collector):
             "How long a CA took to answer, or not to.",
             "ca",
             ((name, authority.times) for name, authority in self._seen.authorities.items()),
+        )
+
+    def _callers(self) -> Iterator[Metric]:
+        yield _counter(
+            "meshkey_callers_refused",
+            "Calls that were not let in, or were ended, because of who called.",
+            "service",
+            {
+                "signer": self._seen.signing.callers.refused,
+                "sds": self._seen.sds.callers.refused,
+            },
         )
 
     def _sds(self) -> Iterator[Metric]:

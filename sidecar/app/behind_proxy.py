@@ -26,6 +26,7 @@ class Front:
     path: Path
     mode: int
     door: Door
+    group: int | None = None
 
 
 async def serve_behind_proxy(
@@ -44,7 +45,7 @@ async def serve_behind_proxy(
     """
     inner = _inner(front.path)
     stack.callback(inner.parent.rmdir)
-    listener = unix_listener(front.path, front.mode)
+    listener = unix_listener(front.path, front.mode, front.group)
     stack.callback(front.path.unlink, missing_ok=True)
     proxy = AcceptProxy(inner, forwarded, front.door, journal)
     accepting = asyncio.create_task(proxy.run(listener))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,10 +17,12 @@ from sidecar.admin.service import AdminService, ObserverService
 from sidecar.app.behind_proxy import Front, serve_behind_proxy
 from sidecar.app.clock import wall
 from sidecar.app.reload import Reload
+from sidecar.app.start import KeptApart
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
 from sidecar.callers.accept_proxy import Door
+from sidecar.callers.admin_door import AdminDoor
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
 from sidecar.deny.base import NO_DENIALS, Denials
@@ -55,6 +58,13 @@ class Parts:
         self.reload = Reload(settings, read, lambda: self.audit)
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
+        signer = settings.signer
+        self.admin_door = AdminDoor(
+            os.geteuid(),
+            (rule.uid for rule in settings.callers),
+            allow_own_user=signer is not None and signer.allow_own_user,
+        )
+        self.reload.register(KeptApart(self.admin_door))
 
     async def start(
         self, server: grpc.aio.Server, path: Path, mode: int, group: int | None = None
@@ -65,23 +75,28 @@ class Parts:
         self.stack.push_async_callback(server.stop, _GRACE_S)
         log.info("serving", socket=str(path))
 
-    async def start_behind_proxy(
-        self, server: grpc.aio.Server, path: Path, mode: int, forwarded: Forwarded, door: Door
-    ) -> None:
-        """Serves clients that cannot bind a name, as who they are, until the end.
-
-        `door` says who may connect; `forwarded` then knows each of them.
-        """
-        await serve_behind_proxy(
-            self.stack, Front(path, mode, door), server, forwarded, self.audit, _GRACE_S
-        )
-
     async def serve_handlers(self, path: Path, *handlers: grpc.GenericRpcHandler) -> None:
         """The same for callers, who share the socket's group."""
         server = unix_server()
         server.add_generic_rpc_handlers(handlers)
-        signer = self.settings.signer
-        await self.start(server, path, 0o660, signer.group if signer else None)
+        await self.start(server, path, 0o660, self._group)
+
+    async def serve_behind_proxy(
+        self, path: Path, forwarded: Forwarded, door: Door, *handlers: grpc.GenericRpcHandler
+    ) -> None:
+        """The same for clients that cannot bind a name; `forwarded` then knows each of them.
+
+        `door` says who may connect.
+        """
+        server = unix_server()
+        server.add_generic_rpc_handlers(handlers)
+        front = Front(path, 0o660, door, self._group)
+        await serve_behind_proxy(self.stack, front, server, forwarded, self.audit, _GRACE_S)
+
+    @property
+    def _group(self) -> int | None:
+        """The callers'."""
+        return self.settings.signer.group if self.settings.signer else None
 
     async def start_admin(self, seen: Observed) -> None:
         """Metrics, status and commands, where they are configured."""
@@ -91,7 +106,8 @@ class Parts:
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
         admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
-        await self.start(server, admin.socket, 0o600)
+        front = Front(admin.socket, 0o600, self.admin_door)
+        await serve_behind_proxy(self.stack, front, server, Forwarded(), self.audit, _GRACE_S)
         if admin.read_only:
             server = unix_server()
             admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from sidecar.app.audit import start_audit
+from sidecar.app.callers import require_rules
 from sidecar.app.issuer import start_issuer
 from sidecar.app.parts import Parts
 from sidecar.app.sidecar import start_sidecar
@@ -71,6 +72,8 @@ def _check_role(settings: Settings) -> None:
     if settings.identities and not (settings.authorities and settings.signer):
         section = "identity" if settings.identity else f"gateway.{next(iter(settings.gateways))}"
         raise ConfigurationError(f"[{section}] needs the sections [ca] and [signer]")
+    if settings.identities:
+        require_rules(settings)
 
 
 async def _first_of(*waits: object) -> None:

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import structlog
 
 from sidecar.admin.observed import Observed
 from sidecar.app.authorities import authorities_of
+from sidecar.app.callers import KnownCallers, start_callers
 from sidecar.app.deny_list import follow_deny_list, open_deny_list
 from sidecar.app.identities import Assembly
 from sidecar.app.parts import Parts
+from sidecar.app.reload import Rates
 from sidecar.identity.identity import Identity
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
@@ -32,9 +35,10 @@ _DESTRUCTION_S = 3.0
 async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
     """Serves until the parts are taken down; the tasks end only when something is wrong."""
     settings = parts.settings
+    known, running = await start_callers(parts)
     deny_list = await open_deny_list(parts)
     authorities = await authorities_of(settings.authorities, parts.stack)
-    running, identities = [], []
+    identities = []
     for name, identity_settings in settings.identities.items():
         assembly = Assembly(name, identity_settings, parts, authorities)
         identity = await assembly.identity()
@@ -54,27 +58,29 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
         audit=parts.audit_counts,
         deny_list=deny_list,
     )
-    await _serve_signatures(parts, identities, seen.signing)
+    await _serve_signatures(parts, identities, seen.signing, known)
     if settings.sds:
         service = SdsService(
             registry,
             seen.sds,
             settings.sds.file_roots,
             RootValidator(settings.sds.root_validator),
+            known.callers,
         )
-        await parts.serve_handlers(settings.sds.socket, service.handler())
+        await _serve_behind_proxy(parts, known, settings.sds.socket, service.handler())
     await parts.start_admin(seen)
     return running
 
 
 async def _serve_signatures(
-    parts: Parts, identities: Sequence[Identity], counts: SigningCounts
+    parts: Parts, identities: Sequence[Identity], counts: SigningCounts, known: KnownCallers
 ) -> None:
     """Each socket knows the identities that are served on it, and no others."""
     settings = parts.settings
     assert settings.signer
     # Of all sockets together: a process is the same on each.
     quota = Quota(settings.signer.caller_rate, settings.signer.key_rate)
+    parts.reload.register(Rates(quota))
     sockets: dict[Path, list[Identity]] = {}
     for identity in identities:
         gateway = settings.gateways.get(identity.name)
@@ -91,7 +97,16 @@ async def _serve_signatures(
             audit=parts.audit,
             quota=quota,
         )
-        await parts.serve_handlers(path, SignerService(registry, signatures).handler())
+        service = SignerService(registry, signatures, known.callers)
+        await parts.serve_handlers(path, service.handler())
+        if settings.signer.proxy and path == settings.signer.socket:
+            await _serve_behind_proxy(parts, known, settings.signer.proxy, service.handler())
+
+
+async def _serve_behind_proxy(
+    parts: Parts, known: KnownCallers, path: Path, handler: grpc.GenericRpcHandler
+) -> None:
+    await parts.serve_behind_proxy(path, known.forwarded, known.door, handler)
 
 
 async def _sweep(identity: Identity, orphans: Orphans) -> None:

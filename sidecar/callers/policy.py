@@ -66,9 +66,10 @@ class RulePolicy:
         self._rules = tuple(rules)
         self._bearers = bearers
 
-    def replace(self, rules: Sequence[Rule]) -> None:
-        """Other rules from the next question on."""
-        self._rules = tuple(rules)
+    def require_user(self, uid: int) -> None:
+        """Raises `CallerRefused` for a user of whom no rule speaks."""
+        if all(rule.uid != uid for rule in self._rules):
+            raise CallerRefused(f"no [[caller]] is for user {uid}")
 
     def permissions(self, process: CallingProcess, bearer: str | None) -> Permissions:
         """The union of what the rules allow that `process` meets in every point.
@@ -119,11 +120,11 @@ def _failed_facts(rule: Rule, process: CallingProcess) -> Iterator[str]:
         elif process.executable not in rule.executables:
             yield f"executables (it is {process.executable})"
     if rule.pod is not None and _pod(process) != rule.pod:
-        yield f"pod (its cgroup is {process.cgroup})"
+        yield f"pod (its cgroup is {process.cgroup!r})"
     if rule.cgroup is not None and not _is_under(rule.cgroup, process):
-        yield f"cgroup (it is {process.cgroup})"
+        yield f"cgroup (it is {process.cgroup!r})"
     if rule.label is not None and process.label != rule.label:
-        yield f"label (it is {process.label})"
+        yield f"label (it is {process.label!r})"
     if rule.started_by and (process.started is None or process.started > rule.started_by):
         yield f"started_within (it started {process.started and process.started.isoformat()})"
 

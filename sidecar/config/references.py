@@ -148,7 +148,7 @@ def _check_own(settings: Settings) -> None:
 def _sockets(settings: Settings) -> Iterator[Path]:
     sections = (settings.signer, settings.sds, settings.issuer, settings.admin, settings.metrics)
     for section in (*sections, *settings.gateways.values()):
-        for name in ("socket", "read_only"):
+        for name in ("socket", "read_only", "proxy"):
             if path := getattr(section, name, None):
                 yield path
 

@@ -151,7 +151,14 @@ class TrustSettings:
 class SignerSettings:
     """[signer]: the external signing API."""
 
-    socket: Path = setting(socket_path, "Unix socket that it is served on, mode 0660")
+    socket: Path = setting(
+        socket_path, "Unix socket that it is served on, mode 0660, to Envoys with the module"
+    )
+    proxy: Path | None = setting(
+        socket_path,
+        "second Unix socket, mode 0660, for gRPC clients that cannot name their socket; slower",
+        default=None,
+    )
     group: int | None = setting(
         group_id,
         "the callers' group, a name or a number: this socket, those of gateways and sds.socket "

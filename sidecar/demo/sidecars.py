@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,6 +105,7 @@ class Sidecar(Served):
         **token: Any,
     ) -> None:
         self.socket = directory / f"{name}.signer.sock"
+        self.proxy = directory / f"{name}.proxy.sock"
         super().__init__(
             name,
             {
@@ -114,7 +116,8 @@ class Sidecar(Served):
                     **(identity or {}),
                 },
                 "ca": {"socket": ca.socket},
-                "signer": {"socket": self.socket},
+                "signer": {"socket": self.socket, "proxy": self.proxy, "allow_own_user": True},
+                "caller": _this_user(tls12=bool(identity and identity.get("tls12"))),
                 **({"audit": audit} if audit else {}),
             },
             directory,
@@ -122,12 +125,23 @@ class Sidecar(Served):
         )
 
 
+def _this_user(*, tls12: bool) -> dict[str, Any]:
+    """Lets in what runs as the demo's own user: everything in it does."""
+    versions = ("tls13", "tls12") if tls12 else ("tls13",)
+    return {
+        "name": "demo",
+        "uid": os.getuid(),
+        "identities": ["default"],
+        "purposes": [f"{version}-{side}" for version in versions for side in ("server", "client")],
+    }
+
+
 def _toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    # A JSON string or number is a TOML one too.
+    # A JSON string, number or list of them is a TOML one too.
     return "\n".join(
         f"[{name}]\n"
         + "".join(
-            f"{key} = {json.dumps(value if isinstance(value, int) else str(value))}\n"
+            f"{key} = {json.dumps(value if isinstance(value, int | list) else str(value))}\n"
             for key, value in settings.items()
         )
         for name, settings in sections.items()

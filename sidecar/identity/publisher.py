@@ -77,6 +77,7 @@ class Publisher:
         self.keyring.admit(
             KeyGrant(
                 key_id=snapshot.key_id,
+                identity=self._name,
                 purposes=self.purposes,
                 schemes=frozenset(snapshot.schemes),
                 not_after=snapshot.chain.not_after,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from sidecar.errors import (
     KeyChanged,
@@ -36,16 +36,32 @@ class IdentityRegistry:
         try:
             return self._identities[name or DEFAULT]
         except KeyError:
-            raise UnknownIdentity(f"no identity {name!r} here; see: meshkey status") from None
+            raise _unknown(name) from None
 
-    def grant(self, key_id: KeyId) -> KeyGrant | None:
-        """What may be signed with `key_id`, whichever identity it belongs to.
+    def permitted(self, name: str, among: Container[str]) -> Identity:
+        """Like `named`, for a caller who may have the identities `among`.
 
         Raises:
-            SigningRefused: its lease is over.
+            UnknownIdentity: also for every other; the caller cannot tell them from none.
         """
-        owner = self._owner(key_id)
-        return owner.keyring.grant(key_id) if owner else None
+        if (name or DEFAULT) not in among:
+            raise _unknown(name)
+        return self.named(name)
+
+    def grant(self, key_id: KeyId, among: Iterable[str]) -> KeyGrant | None:
+        """What may be signed with `key_id`, if it belongs to one of the identities `among`.
+
+        The others are not looked at: nobody learns, not even from how long it takes, whether
+        one of them has the key.
+
+        Raises:
+            SigningRefused: it does, and the key's lease is over.
+        """
+        for name in among:
+            identity = self._identities.get(name)
+            if identity and (grant := identity.keyring.grant(key_id)):
+                return grant
+        return None
 
     def holds(self, key_id: KeyId) -> bool:
         """Whether the key has not ended. Safe to ask from any thread."""
@@ -87,3 +103,7 @@ class IdentityRegistry:
             if identity.keyring.unexpired(key_id):
                 return identity
         return None
+
+
+def _unknown(name: str) -> UnknownIdentity:
+    return UnknownIdentity(f"no identity {name!r} here; see: meshkey status")

@@ -46,6 +46,8 @@ class KeyGrant:
     """What the signer may do with a key, and until when."""
 
     key_id: KeyId
+    # The name of the identity whose key it is.
+    identity: str
     purposes: frozenset[SigningPurpose]
     schemes: frozenset[SignatureScheme]
     not_after: datetime

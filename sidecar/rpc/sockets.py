@@ -52,11 +52,11 @@ def bind(server: grpc.aio.Server, path: Path, mode: int, group: int | None = Non
         server.add_insecure_port(f"unix:{path}")
 
 
-def unix_listener(path: Path, mode: int) -> socket.socket:
+def unix_listener(path: Path, mode: int, group: int | None = None) -> socket.socket:
     """A socket that is bound in the same way and not listened on yet, for other servers."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _room_for(path, mode):
+        with _room_for(path, mode, group):
             listener.bind(str(path))
     except BaseException:
         listener.close()

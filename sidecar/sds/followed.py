@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
+from sidecar.callers.serving import LOOK
 from sidecar.errors import DiscoveryBusy, DiscoveryRefused
 from sidecar.sds.names import MAX_NAME_BYTES
 from sidecar.sds.secret_source import SecretSource
@@ -24,6 +25,7 @@ class Followed:
         self._watched: dict[str, Watched] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failure: BaseException | None = None
+        self._guard: asyncio.Task[None] | None = None
 
     def __iter__(self) -> Iterator[Watched]:
         """In the order in which they were asked for.
@@ -50,24 +52,36 @@ class Followed:
         self.source.require_known(name)
         if len(self._watched) >= MAX_NAMES:
             raise DiscoveryRefused(f"a stream may follow at most {MAX_NAMES} secrets")
-        if self.source.followed >= MAX_FOLLOWED:
+        if self.source.counts.followed >= MAX_FOLLOWED:
             raise DiscoveryBusy(f"{MAX_FOLLOWED} secrets are followed already; try again later")
-        self.source.followed += 1
+        self.source.counts.followed += 1
         watched = self._watched[name] = Watched(name)
         task = asyncio.create_task(self.source.follow(watched, self.news.set))
         task.add_done_callback(self._ended)
         self._tasks[name] = task
+        if self._guard is None:
+            self._guard = asyncio.create_task(self._look_at_permissions())
+            self._guard.add_done_callback(self._ended)
         return watched
 
     def drop(self, name: str) -> None:
         """Does not follow `name` any more, if it did."""
         if self._watched.pop(name, None):
             self._tasks.pop(name).cancel()
-            self.source.followed -= 1
+            self.source.counts.followed -= 1
 
     def close(self) -> None:
         for name in tuple(self._watched):
             self.drop(name)
+        if self._guard:
+            self._guard.cancel()
+
+    async def _look_at_permissions(self) -> None:
+        """Raises `UnknownSecret` when the caller may not follow one of them any more."""
+        while True:
+            await asyncio.sleep(LOOK.total_seconds())
+            for name in tuple(self._watched):
+                self.source.require_known(name)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()):

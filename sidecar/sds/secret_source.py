@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from sidecar.callers.base import Admitted
 from sidecar.errors import SecretNotReady, UnknownIdentity, UnknownSecret
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
@@ -25,28 +26,37 @@ from sidecar.sds.names import (
 )
 from sidecar.sds.root_files import RootFiles
 from sidecar.sds.watched import Watched
+from sidecar.telemetry import SdsCounts
 
 # So many names of identities and files are listed at most: a status travels in a header.
 _LISTED = 8
 
 
 class SecretSource:
-    """Answers once, or follows what a name stands for. Use it from the event loop."""
+    """What there is for one caller: identities that it may follow, and the files.
+
+    Answers once, or follows what a name stands for. Use it from the event loop.
+    """
 
     def __init__(
         self,
         registry: IdentityRegistry,
         files: RootFiles,
         root_validator: RootValidator,
+        counts: SdsCounts,
+        admitted: Admitted,
     ) -> None:
-        # How many names are followed now, on all streams together.
-        self.followed = 0
+        self.counts = counts
+        self._admitted = admitted
         self._registry = registry
         self._files = files
         self._root_validator = root_validator
 
     def require_known(self, name: str) -> None:
-        """Raises `UnknownSecret` where no identity or file of ours can have it."""
+        """Raises `UnknownSecret` where no identity or file of ours can have it.
+
+        So it does for an identity that the caller may not follow, or not any more.
+        """
         self._meaning(name)
 
     async def now(self, name: str) -> bytes:
@@ -60,7 +70,7 @@ class SecretSource:
         meant = self._meaning(name)
         if isinstance(meant, RootsInFile):
             return resources.trusted_ca(name, await self._files.load(meant.path))
-        identity = self._registry.named(meant.identity)
+        identity = self._identity(meant.identity)
         identity.ending.require_active()
         if (snapshot := identity.store.current) is None:
             because = f": {identity.last_error}" if identity.last_error else ""
@@ -73,7 +83,7 @@ class SecretSource:
         if isinstance(meant, RootsInFile):
             await self._follow_file(watched, meant.path, changed)
         else:
-            identity = self._registry.named(meant.identity)
+            identity = self._identity(meant.identity)
             await _follow_identity(watched, meant, identity, changed)
 
     def refuse(self, name: str) -> NoReturn:
@@ -87,13 +97,17 @@ class SecretSource:
             raise UnknownSecret(f"{error}; {self._what_there_is()}") from None
         if not isinstance(meant, RootsInFile):
             try:
-                self._registry.named(meant.identity)
+                self._identity(meant.identity)
             except UnknownIdentity:
                 self.refuse(name)
         return meant
 
+    def _identity(self, name: str) -> Identity:
+        return self._registry.permitted(name, self._admitted.permissions)
+
     def _what_there_is(self) -> str:
-        identities = _listed([identity.name for identity in self._registry])
+        permitted = self._admitted.permissions
+        identities = _listed([each.name for each in self._registry if each.name in permitted])
         files = _listed(sorted(map(str, self._files.paths)))
         return f"ask for {forms()}; identities: {identities}; files: {files}"
 

@@ -13,9 +13,10 @@ import grpc
 import grpc.aio
 
 from sidecar._proto.third_party import envoy_sds_pb2 as pb
+from sidecar.callers.base import Admitted, Callers
+from sidecar.callers.serving import AdmittedCalls
 from sidecar.errors import DiscoveryBusy, DiscoveryRefused, MeshkeyError
 from sidecar.identity.registry import IdentityRegistry
-from sidecar.rpc.status import status_of
 from sidecar.sds import resources
 from sidecar.sds.delta import DeltaExchange
 from sidecar.sds.followed import Followed, checked
@@ -41,10 +42,9 @@ _FetchContext = grpc.aio.ServicerContext[
 
 
 class SdsService:
-    """StreamSecrets, DeltaSecrets and FetchSecrets.
+    """StreamSecrets, DeltaSecrets and FetchSecrets, for callers that are let in.
 
-    Whoever reaches the socket may ask for everything: certificates and roots are public, and
-    there is nothing else here.
+    What a caller may not follow is for him as if it were not there. The files are for all.
     """
 
     def __init__(
@@ -53,11 +53,14 @@ class SdsService:
         counts: SdsCounts,
         file_roots: frozenset[Path],
         root_validator: RootValidator,
+        callers: Callers,
         file_interval: timedelta = _FILE_INTERVAL,
     ) -> None:
-        files = RootFiles(file_roots, file_interval)
+        self._registry = registry
+        self._files = RootFiles(file_roots, file_interval)
+        self._root_validator = root_validator
         self._counts = counts
-        self._source = SecretSource(registry, files, root_validator)
+        self._calls = AdmittedCalls(callers, counts.callers)
         self._verdicts = Verdicts(counts)
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -86,16 +89,22 @@ class SdsService:
     async def _stream_secrets(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        followed = Followed(self._source)
-        exchange = SotwExchange(followed, self._verdicts, _nonces())
-        await self._run(SecretStream(exchange, followed), requests, context)
+        async def stream(admitted: Admitted) -> None:
+            followed = Followed(self._source(admitted))
+            exchange = SotwExchange(followed, self._verdicts, _nonces())
+            await self._run(SecretStream(exchange, followed), requests, context)
+
+        await self._calls.serve(context, stream)
 
     async def _delta_secrets(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        followed = Followed(self._source)
-        exchange = DeltaExchange(followed, self._verdicts, _nonces())
-        await self._run(SecretStream(exchange, followed), requests, context)
+        async def stream(admitted: Admitted) -> None:
+            followed = Followed(self._source(admitted))
+            exchange = DeltaExchange(followed, self._verdicts, _nonces())
+            await self._run(SecretStream(exchange, followed), requests, context)
+
+        await self._calls.serve(context, stream)
 
     async def _run(
         self,
@@ -107,25 +116,27 @@ class SdsService:
         try:
             if self._counts.streams > _MAX_STREAMS:
                 raise DiscoveryBusy(f"{_MAX_STREAMS} streams are open already; try again later")
-            # Not with the first response, which may take as long as a certificate does.
-            await context.send_initial_metadata(())
             await stream.run(requests, context.write)
         except MeshkeyError as error:
             self._verdicts.refuse(error)
-            await context.abort(status_of(error), str(error))
+            raise
         finally:
             self._counts.streams -= 1
 
     async def _fetch_secrets(
         self, request: pb.DiscoveryRequest | DiscoveryRefused, context: _FetchContext
     ) -> pb.DiscoveryResponse:
-        try:
-            return await self._fetched(request)
-        except MeshkeyError as error:
-            await context.abort(status_of(error), str(error))
+        return await self._calls.serve(
+            context, lambda admitted: self._fetched(request, self._source(admitted))
+        )
+
+    def _source(self, admitted: Admitted) -> SecretSource:
+        return SecretSource(
+            self._registry, self._files, self._root_validator, self._counts, admitted
+        )
 
     async def _fetched(
-        self, request: pb.DiscoveryRequest | DiscoveryRefused
+        self, request: pb.DiscoveryRequest | DiscoveryRefused, source: SecretSource
     ) -> pb.DiscoveryResponse:
         if isinstance(request, DiscoveryRefused):
             raise request
@@ -133,7 +144,7 @@ class SdsService:
         names = checked(request.resource_names)
         if not names:
             raise DiscoveryRefused("no secret is asked for; name it in resource_names")
-        found = [await self._source.now(name) for name in names]
+        found = [await source.now(name) for name in names]
         return pb.DiscoveryResponse(
             version_info=resources.version(found),
             resources=[resources.as_any(secret) for secret in found],

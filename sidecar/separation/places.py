@@ -23,6 +23,7 @@ def sockets(settings: Settings) -> Iterator[Place]:
     """That others than the sidecar's own user connect to."""
     named = {
         "signer.socket": settings.signer and settings.signer.socket,
+        "signer.proxy": settings.signer and settings.signer.proxy,
         **{f"gateway.{name}.socket": each.socket for name, each in settings.gateways.items()},
         "sds.socket": settings.sds and settings.sds.socket,
         "issuer.socket": settings.issuer and settings.issuer.socket,

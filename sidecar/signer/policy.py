@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.certificate_verify import CertificateVerifyContent, Side
 from sidecar.core.client_handshake import ClientHandshake
+from sidecar.core.permission import Permissions
 from sidecar.core.purpose import SigningPurpose
 from sidecar.core.schemes import SignatureScheme
 from sidecar.core.server_key_exchange import ServerKeyExchangeContent
@@ -31,22 +32,26 @@ class ApprovedSignature:
         return self.purpose.side
 
 
-def approve(
-    request: pb.SignRequest, grant: Callable[[KeyId], KeyGrant | None]
-) -> ApprovedSignature:
-    """Checks key, purpose, scheme and message, in this order.
+# What may be signed with a key of one of the identities that are named, and nothing of others'.
+Grants = Callable[[KeyId, Iterable[str]], KeyGrant | None]
+
+
+def approve(request: pb.SignRequest, grant: Grants, permissions: Permissions) -> ApprovedSignature:
+    """Checks key, purpose, scheme and message, in this order, for a caller with `permissions`.
+
+    A key of an identity that the caller may not have is an unknown key, in every respect.
 
     Raises:
         SigningRefused: with the reason and what to do about it.
     """
     key_id = KeyId(request.key_id)
-    granted = grant(key_id)
+    granted = grant(key_id, permissions)
     if granted is None:
         raise SigningRefused(
             RefusalReason.UNKNOWN_KEY,
             "no such key here, or it was replaced: use the key of the newest identity update",
         )
-    purpose = _purpose(request, granted)
+    purpose = _purpose(request, granted, permissions)
     scheme = _scheme(request, granted, purpose)
     try:
         content = _PARSERS[purpose](request.message, granted, scheme)
@@ -82,7 +87,9 @@ _PURPOSES = {
 }
 
 
-def _purpose(request: pb.SignRequest, granted: KeyGrant) -> SigningPurpose:
+def _purpose(
+    request: pb.SignRequest, granted: KeyGrant, permissions: Permissions
+) -> SigningPurpose:
     purpose = _PURPOSES.get(request.purpose)
     if purpose is None:
         raise SigningRefused(
@@ -90,7 +97,12 @@ def _purpose(request: pb.SignRequest, granted: KeyGrant) -> SigningPurpose:
             f"purpose {request.purpose} is not served; use one of Purpose in signer.proto",
         )
     if purpose in granted.purposes:
-        return purpose
+        if purpose in permissions[granted.identity]:
+            return purpose
+        raise SigningRefused(
+            RefusalReason.PURPOSE,
+            "this caller may not have that signed with this key: see purposes in [[caller]]",
+        )
     if purpose.is_tls12 and any(purpose.side is other.side for other in granted.purposes):
         raise SigningRefused(
             RefusalReason.PURPOSE, "this key does not sign for TLS 1.2: speak TLS 1.3, or set tls12"

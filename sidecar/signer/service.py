@@ -9,8 +9,9 @@ import grpc
 import grpc.aio
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
-from sidecar.core.process import UNKNOWN
-from sidecar.errors import SigningRefused, UnknownIdentity
+from sidecar.callers.base import Admitted, Callers
+from sidecar.callers.serving import AdmittedCalls, while_permitted
+from sidecar.errors import SigningRefused
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.requests import decoder
 from sidecar.signer.signatures import Signatures
@@ -24,11 +25,14 @@ _WatchContext = grpc.aio.ServicerContext[pb.WatchRequest, pb.IdentityUpdate]
 
 
 class SignerService:
-    """WatchIdentity, SignStream and Sign."""
+    """WatchIdentity, SignStream and Sign, for callers that are let in."""
 
-    def __init__(self, registry: IdentityRegistry, signatures: Signatures) -> None:
+    def __init__(
+        self, registry: IdentityRegistry, signatures: Signatures, callers: Callers
+    ) -> None:
         self._registry = registry
         self._signatures = signatures
+        self._calls = AdmittedCalls(callers, signatures.counts.callers)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Requests are decoded by us, so that a malformed one is refused by itself."""
@@ -54,32 +58,46 @@ class SignerService:
     async def _watch_identity(
         self, requests: AsyncIterator[pb.WatchRequest], context: _WatchContext
     ) -> None:
-        first = await anext(requests, None)
-        if first is None:
-            return
-        try:
-            identity = self._registry.named(first.identity)
-        except UnknownIdentity as error:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-        await follow(identity, requests, context.write)
+        async def watch(admitted: Admitted) -> None:
+            first = await anext(requests, None)
+            if first is None:
+                return
+            identity = self._registry.permitted(first.identity, admitted.permissions)
+            following = follow(identity, requests, context.write)
+            if not await while_permitted(admitted, identity.name, following):
+                # Which says of it what it says of an identity that there is not.
+                self._registry.permitted(first.identity, admitted.permissions)
+
+        await self._calls.serve(context, watch)
 
     async def _sign_stream(
         self, requests: AsyncIterator[pb.SignRequests | SigningRefused], context: _StreamContext
     ) -> None:
-        # Not with the first answer: a client may wait for the call to be accepted.
-        await context.send_initial_metadata(())
-        with self._signatures.quota.caller(UNKNOWN) as caller:
-            await SignStream(self._signatures, caller).run(requests, context.write)
+        async def sign(admitted: Admitted) -> None:
+            with self._signatures.quota.caller(admitted.process) as caller:
+                stream = SignStream(self._signatures, admitted, caller)
+                await stream.run(requests, context.write)
+
+        await self._calls.serve(context, sign)
 
     async def _sign(
         self, request: pb.SignRequest | SigningRefused, context: _SignContext
     ) -> pb.SignResponse:
+        async def sign(admitted: Admitted) -> pb.SignResponse:
+            return await self._signed(request, admitted, context.time_remaining())
+
+        return await self._calls.serve(context, sign)
+
+    async def _signed(
+        self, request: pb.SignRequest | SigningRefused, admitted: Admitted, limit: float | None
+    ) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        with self._signatures.quota.caller(UNKNOWN) as caller:
+        with self._signatures.quota.caller(admitted.process) as caller:
             self._signatures.begin(
                 request,
                 lambda answer: None if answered.done() else answered.set_result(answer),
                 caller,
-                context.time_remaining(),
+                admitted.permissions,
+                limit,
             )
             return await answered

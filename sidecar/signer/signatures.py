@@ -11,6 +11,7 @@ import structlog
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.audit.base import NO_AUDIT, SIGNED, Asked, SignatureAudit
 from sidecar.core.certificate_verify import Side
+from sidecar.core.permission import Permissions
 from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import (
     AuditUnavailable,
@@ -84,9 +85,12 @@ class Signatures:
         request: pb.SignRequest | SigningRefused,
         answer: Answer,
         caller: Caller,
+        permissions: Permissions,
         limit: float | None = None,
     ) -> None:
         """Calls `answer` exactly once: at once with a refusal, or when the token is done.
+
+        `permissions` are what the caller may have signed now.
 
         That is within about the patience, or within `limit` seconds if they are fewer, or
         sooner once the `caller` is gone. A signature or a refusal leaves when the audit log
@@ -104,7 +108,7 @@ class Signatures:
         answers = self.counts.of(request.scheme)
         try:
             self._audit.require_room()
-            approved = approve(request, self._registry.grant)
+            approved = approve(request, self._registry.grant, permissions)
             self._registry.require_trusted(approved.key_id)
             self.quota.admit_key(approved.key_id)
             self._executor.submit(

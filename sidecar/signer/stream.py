@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.callers.base import Admitted
 from sidecar.errors import SigningRefused
 from sidecar.signer.signatures import Signatures
 from sidecar.token.executor import Caller
@@ -21,8 +22,9 @@ class SignStream:
     All answers that are there travel in one message.
     """
 
-    def __init__(self, signatures: Signatures, caller: Caller) -> None:
+    def __init__(self, signatures: Signatures, admitted: Admitted, caller: Caller) -> None:
         self._signatures = signatures
+        self._admitted = admitted
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self._caller = caller
         self._answers: list[pb.SignResponse] = []
@@ -57,7 +59,9 @@ class SignStream:
                 for request in parts:
                     await self._room.acquire()
                     self._unanswered += 1
-                    self._signatures.begin(request, self._answer, self._caller)
+                    # As they are now, which may be less than when the stream began.
+                    permissions = self._admitted.permissions
+                    self._signatures.begin(request, self._answer, self._caller, permissions)
         finally:
             self._ended = True
             self._news.set()

@@ -22,6 +22,7 @@ from sidecar.rpc.sockets import bind, unix_server
 from sidecar.sds.names import RootValidator
 from sidecar.sds.service import SdsService
 from sidecar.telemetry import SdsCounts
+from tests.fakes.callers import Everyone
 from tests.fixtures.clock import Clock
 from tests.fixtures.enrolment import LIFETIME, World
 
@@ -94,6 +95,13 @@ class SecretsServer:
         """A new key and certificate, and the roots as they are in the file."""
         self._call(self.identity.renew())
 
+    def deprovision(self) -> None:
+        """As the command does, but for the saved certificate, which there is none of."""
+        self._call(self.identity.deprovision())
+
+    def reinstate(self) -> None:
+        self._call(self.identity.reinstate())
+
     def outlive_certificates(self) -> None:
         """So much time passes that nobody has one under a root that left the file."""
         self._world.clock.advance(LIFETIME + timedelta(seconds=1))
@@ -129,6 +137,7 @@ class SecretsServer:
             self.counts,
             frozenset({self.root_file}),
             self._root_validator,
+            Everyone(*(identity.name for identity in self.registry)),
             _OFTEN,
         )
         self._server = unix_server()

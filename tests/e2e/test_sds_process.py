@@ -17,6 +17,7 @@ from tests.e2e.forge import Forge
 from tests.e2e.lab import Lab, bootstrap
 from tests.e2e.load import Load
 from tests.e2e.peers import call, client_context
+from tests.fixtures.rules import this_user
 
 
 class Serving(Served):
@@ -31,7 +32,8 @@ class Serving(Served):
                 "token": {"label": "mesh", "pin_file": store.directory / "mesh.pin"},
                 "identity": {"spiffe_id": SERVER, "trust_bundle": self.roots},
                 "ca": {"socket": lab.mesh.ca.socket},
-                "signer": {"socket": directory / "signer.sock"},
+                "signer": {"socket": directory / "signer.sock", "allow_own_user": True},
+                "caller": this_user(),
                 "sds": {"socket": self.sds_socket, "root_validator": "spiffe"},
             },
             directory,

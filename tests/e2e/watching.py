@@ -14,7 +14,7 @@ from sidecar.demo.sidecars import Sidecar
 def leaf_of(sidecar: Sidecar) -> x509.Certificate:
     """The certificate in use."""
     options = [("grpc.default_authority", "localhost")]
-    with grpc.insecure_channel(f"unix:{sidecar.socket}", options=options) as channel:
+    with grpc.insecure_channel(f"unix:{sidecar.proxy}", options=options) as channel:
         updates = signer_pb2_grpc.SignerStub(channel).WatchIdentity(iter([pb.WatchRequest()]))
         update = next(updates)
         updates.cancel()

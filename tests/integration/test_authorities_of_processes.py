@@ -18,7 +18,7 @@ from tests.fakes.istio_ca import running as running_ca
 from tests.fakes.istio_rules import Istiod
 from tests.fakes.kubernetes_api import TOKEN
 from tests.fakes.service_account_tokens import TokenIssuer
-from tests.fixtures.configurations import sections, serve, toml
+from tests.fixtures.configurations import sections, serve
 from tests.fixtures.kubernetes import running_cluster
 from tests.fixtures.kubernetes_asking import SIGNER
 from tests.fixtures.mesh import (
@@ -29,6 +29,7 @@ from tests.fixtures.mesh import (
     wait_for_generation,
 )
 from tests.fixtures.process import MeshkeyProcess
+from tests.fixtures.toml import toml
 from tests.fixtures.waiting import eventually
 
 

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 
 from tests.fixtures import certificates
-from tests.fixtures.configurations import sections, toml
+from tests.fixtures.configurations import sections
 from tests.fixtures.mesh import Mesh, spiffe_id
 from tests.fixtures.private_keys import write_key
 from tests.fixtures.process import run_cli
+from tests.fixtures.toml import toml
 
 
 def _doctor(mesh: Mesh, gateway: Mapping[str, object]) -> tuple[int, Sequence[dict[str, str]]]:

@@ -17,11 +17,14 @@ from sidecar._proto.third_party import envoy_sds_pb2
 from sidecar.core.certificate_verify import Side
 from sidecar.core.public_key import PublicKey
 from sidecar.rpc.sockets import unix_channel
-from tests.fixtures.configurations import sections, serve, toml, watching
+from tests.fixtures.configurations import sections, serve, watching
 from tests.fixtures.discovery import SecretsCall
 from tests.fixtures.mesh import Mesh, spiffe_id, status
+from tests.fixtures.named import named_channel
 from tests.fixtures.process import MeshkeyProcess
 from tests.fixtures.requests import sign_request, verify
+from tests.fixtures.rules import this_user
+from tests.fixtures.toml import toml
 from tests.fixtures.waiting import eventually
 
 _BOTH = ["default", "shop"]
@@ -70,7 +73,7 @@ def test_status_shows_both_each_with_a_key_of_its_own(edge: MeshkeyProcess) -> N
 async def test_the_gateways_key_signs_on_its_socket_and_as_a_server_only(
     edge: MeshkeyProcess, shop: Path
 ) -> None:
-    async with watching(shop, "shop") as (watcher, update):
+    async with watching(shop, "shop", named_channel) as (watcher, update):
         assert update.spiffe_id == spiffe_id("shop")
         assert update.key_id == _identities(edge)["shop"].key_id
         public_key = x509.load_der_x509_certificate(update.certificate_chain[0]).public_key()
@@ -88,14 +91,15 @@ async def test_a_key_of_the_other_socket_is_as_unknown_as_any(
 ) -> None:
     other = workload if asked == "shop" else shop
     key_id = _identities(edge)[asked].key_id
-    async with unix_channel(other) as channel:
+    async with (named_channel if other == shop else unix_channel)(other) as channel:
         stub = signer_pb2_grpc.SignerStub(channel)
         for side in Side:
             told = await stub.Sign(sign_request(key_id, side=side))
             never = await stub.Sign(sign_request(bytes(len(key_id)), side=side))
             assert told.refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
             assert told == never
-    async with watching(workload if asked == "default" else shop, asked) as (watcher, _):
+    own, opened = (workload, unix_channel) if asked == "default" else (shop, named_channel)
+    async with watching(own, asked, opened) as (watcher, _):
         answer = await watcher.stub.Sign(sign_request(key_id))
         assert answer.WhichOneof("result") == "signature"
 
@@ -106,8 +110,9 @@ async def test_a_key_of_the_other_socket_is_as_unknown_as_any(
 async def test_an_identity_of_the_other_socket_is_unknown(
     running_mesh: Mesh, edge: MeshkeyProcess, socket: str, name: str
 ) -> None:
+    opened = named_channel if socket == "shop" else unix_channel
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        async with watching(running_mesh.socket(socket), name):
+        async with watching(running_mesh.socket(socket), name, opened):
             pass
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert refused.value.details() == f"no identity {name!r} here; see: meshkey status"
@@ -117,7 +122,7 @@ async def test_a_rotation_of_the_gateway_is_of_the_gateway_alone(
     edge: MeshkeyProcess, workload: Path, shop: Path
 ) -> None:
     before = _identities(edge)
-    async with watching(shop, "shop") as (watcher, update):
+    async with watching(shop, "shop", named_channel) as (watcher, update):
         rotated = edge.cli("rotate", "shop")
         assert rotated.returncode == 0, rotated.stderr
         assert rotated.stdout == f"shop: generation {update.generation + 1} is published\n"
@@ -160,6 +165,7 @@ async def test_a_gateway_needs_no_identity_beside_it(running_mesh: Mesh) -> None
     shop = {"spiffe_id": spiffe_id("alone"), "trust_bundle": mesh.root_file}
     configured = sections(mesh, "alone", gateway={"shop": shop})
     del configured["identity"]
+    configured["caller"] = this_user("shop")
     sidecar = serve(mesh, configured, "alone")
     eventually(lambda: _identities(sidecar)["shop"].generation == 1)
     # Without a socket of its own it is served on the signer's.
@@ -177,6 +183,7 @@ def test_what_a_gateway_needs_is_told_with_its_name(running_mesh: Mesh, missing:
     mesh = running_mesh
     shop = {"spiffe_id": spiffe_id("lacking"), "trust_bundle": mesh.root_file}
     configured = sections(mesh, "lacking", gateway={"shop": shop})
+    configured["caller"] = this_user("shop")
     del configured["identity"], configured[missing]
     process = mesh.serve("lacking", toml(configured))
     assert process.wait() == 64

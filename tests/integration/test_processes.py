@@ -155,7 +155,8 @@ def test_sockets_have_the_modes_of_their_callers(
         for path in directory.iterdir()
         if path.is_socket()
     }
-    assert modes == {"ca-rpc": 0o660, "ca-admin": 0o600, "web-rpc": 0o660, "web-admin": 0o600}
+    callers = dict.fromkeys(("ca-rpc", "web-rpc", "web-direct"), 0o660)
+    assert modes == {**callers, "ca-admin": 0o600, "web-admin": 0o600}
 
 
 def test_the_pin_is_in_no_log_no_argument_and_no_environment(

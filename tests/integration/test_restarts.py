@@ -15,10 +15,11 @@ from sidecar._proto.meshkey.admin.v1 import admin_pb2
 from sidecar.admin.client import CommandFailed
 from sidecar.core.public_key import PublicKey
 from tests.fixtures import certificates
-from tests.fixtures.configurations import sections, serve, toml, watching
+from tests.fixtures.configurations import sections, serve, watching
 from tests.fixtures.mesh import Mesh, identity_status, spiffe_id, wait_for_generation
 from tests.fixtures.process import MeshkeyProcess
 from tests.fixtures.requests import sign_request, verify
+from tests.fixtures.toml import toml
 from tests.fixtures.waiting import eventually
 
 # More than a test takes, and as little.

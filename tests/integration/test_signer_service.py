@@ -29,6 +29,7 @@ from sidecar.signer.requests import MAX_MESSAGE_BYTES
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
+from tests.fakes.callers import Everyone
 from tests.fakes.reloads import FakeReloads
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import SPIFFE_ID, World
@@ -43,6 +44,7 @@ BACKLOG = 16
 class _Signer:
     world: World
     identity: Identity
+    callers: Everyone
     quota: Quota
     channel: grpc.aio.Channel
     # What the quota takes for the time.
@@ -75,15 +77,16 @@ async def signer(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterat
     made: list[_Signer] = []
     quota = Quota(clock=lambda: made[0].now)
     signatures = Signatures(registry, world.token, world.executor, quota=quota)
+    callers = Everyone("default")
     server = unix_server()
-    server.add_generic_rpc_handlers((SignerService(registry, signatures).handler(),))
+    server.add_generic_rpc_handlers((SignerService(registry, signatures, callers).handler(),))
     seen = Observed(world.token, world.executor, registry, signing=signatures.counts)
     admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry, FakeReloads()), server)
     bind(server, short_dir / "signer", 0o660)
     await server.start()
     async with unix_channel(short_dir / "signer") as channel:
-        made.append(_Signer(world, identity, quota, channel))
+        made.append(_Signer(world, identity, callers, quota, channel))
         yield made[0]
     await server.stop(None)
     await identity.close()

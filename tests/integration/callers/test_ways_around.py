@@ -102,6 +102,20 @@ async def test_a_stolen_name_gets_nobody_in(called: Called, short_dir: Path) -> 
     assert [message for _, message in called.heard] == [b"hello", b"again"]
 
 
+async def test_of_two_connections_with_one_name_none_is_believed(
+    called: Called, short_dir: Path
+) -> None:
+    name = random_name()
+    with await talking(called, short_dir / "direct", name):
+        with await aside(lambda: _thief(short_dir / "direct", name)):
+            await soon(lambda: len(names_of_connections()) == 2)
+            with pytest.raises(CallerRefused):
+                async with called.callers.admit(f"unix-abstract:{name}", ()):
+                    pass
+        assert called.journal.reasons == ["2 connections have its name"]
+        assert called.inside, "whose call goes on already is not in doubt"
+
+
 async def test_whoever_takes_a_name_is_turned_out_without_a_call(
     called: Called, short_dir: Path
 ) -> None:

@@ -101,6 +101,14 @@ async def test_followers_are_counted_by_kind_and_secrets_by_verdict(
     assert numbers.by("meshkey_sds_responses_total", "result") == {"ack": 7, "nack": 3}
 
 
+async def test_callers_that_were_refused_are_counted_by_service(
+    seen: Observed, world: World
+) -> None:
+    seen.signing.callers.refused, seen.sds.callers.refused = 4, 1
+    refused = _collected(seen, world).by("meshkey_callers_refused_total", "service")
+    assert refused == {"signer": 4, "sds": 1}
+
+
 async def test_answers_are_told_by_scheme_and_result(seen: Observed, world: World) -> None:
     counts = seen.signing
     counts.of(SignatureScheme.ED25519).signed = 5
@@ -147,7 +155,7 @@ async def test_labels_are_names_of_ours_and_of_the_configuration(
     named = {(name, label) for name, found in labels.items() for label in found}
     assert {label for _, label in named} == {
         *("state", "identity", "result", "ca", "kind", "scheme", "reason", "assurance", "lane"),
-        "le",
+        *("service", "le"),
     }
     values = {value for found in labels.values() for each in found.values() for value in each}
     assert not [value for value in values if "/" in value or len(value) > 22]

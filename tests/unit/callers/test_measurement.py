@@ -73,9 +73,15 @@ def test_a_process_that_ends_while_it_is_looked_at_is_refused(
         measure(peer, EndsIt())
 
 
-def test_a_process_that_has_ended_is_refused(child: subprocess.Popen[bytes], peer: Peer) -> None:
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_process_that_has_ended_is_refused(
+    child: subprocess.Popen[bytes], peer: Peer, reaped: bool
+) -> None:
     child.kill()
-    child.wait()
+    if reaped:
+        child.wait()
+    # Until its parent asks for it, /proc tells of it as before, but not of its program.
+    eventually(lambda: peer.ended)
     with pytest.raises(CallerRefused, match="has ended"):
         measure(peer, Executables())
 

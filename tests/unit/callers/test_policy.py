@@ -90,8 +90,8 @@ def test_by_default_nothing_is_allowed() -> None:
         ({"executable": "cd" * 32}, "executables .it is cdcd"),
         ({"is_interpreter": True}, "executables .it is an interpreter."),
         ({"cgroup": f"{SLICE}x.slice"}, "pod .its cgroup is"),
-        ({"cgroup": "/user.slice"}, "pod .its cgroup is /user.slice., cgroup"),
-        ({"label": "envoy (complain)"}, "label .it is envoy .complain"),
+        ({"cgroup": "/user.slice"}, "pod .its cgroup is '/user.slice'., cgroup"),
+        ({"label": "envoy (complain)"}, "label .it is 'envoy .complain"),
         ({"started": BEGAN + timedelta(seconds=1)}, "started_within .it started 2026"),
         ({"uid": None}, "uid .it is None."),
         ({"gid": None}, "gid .it is None."),
@@ -205,12 +205,17 @@ def test_a_cgroup_is_compared_from_the_root_and_by_whole_names(
     assert bool(_allowed(_plain(cgroup=wanted), process=replace(ENVOY, cgroup=cgroup))) is fits
 
 
-def test_other_rules_hold_from_the_next_question_on() -> None:
+def test_a_user_of_whom_no_rule_speaks_need_not_be_looked_at_further() -> None:
     policy = RulePolicy([EVERY_POINT], Words())
-    assert policy.permissions(ENVOY, "envoy")
-    policy.replace([replace(EVERY_POINT, uid=100)])
-    with pytest.raises(CallerRefused):
-        policy.permissions(ENVOY, "envoy")
+    policy.require_user(101)
+    with pytest.raises(CallerRefused, match=r"no \[\[caller\]\] is for user 100"):
+        policy.require_user(100)
+
+
+def test_what_a_process_could_have_written_is_quoted_for_the_log() -> None:
+    with pytest.raises(CallerRefused) as refused:
+        RulePolicy([EVERY_POINT], Words()).permissions(replace(ENVOY, cgroup="/a\nb\x1b"), None)
+    assert str(refused.value).isprintable()
 
 
 _FEW = {

@@ -40,7 +40,9 @@ class _Ring:
         purposes = frozenset(SigningPurpose)
         chain = CertificateChain((key.id.value,), "0a", self.world.clock(), not_after)
         self.leases.begin(key.id, chain)
-        self.keyring.admit(KeyGrant(key.id, purposes, frozenset([SCHEME]), not_after, ()))
+        self.keyring.admit(
+            KeyGrant(key.id, "default", purposes, frozenset([SCHEME]), not_after, ())
+        )
         return key.id
 
     async def gone(self, key_id: KeyId) -> None:

@@ -21,6 +21,7 @@ from sidecar.sds.secret_source import SecretSource
 from sidecar.sds.service import SdsService
 from sidecar.sds.verdicts import Verdicts
 from sidecar.telemetry import SdsCounts
+from tests.fakes.callers import AdmittedFake, Everyone, everything_of
 from tests.fixtures import certificates
 from tests.fixtures.discovery import Delta, Sotw
 from tests.fixtures.enrolment import World
@@ -42,7 +43,11 @@ class Sds:
     def __post_init__(self) -> None:
         self.registry = IdentityRegistry([self.identity, self.gateway])
         files = RootFiles(frozenset({self.file}), OFTEN)
-        self.source = SecretSource(self.registry, files, self.root_validator)
+        self.admitted = AdmittedFake(everything_of("default", "edge"))
+        self.callers = Everyone("default", "edge")
+        self.source = SecretSource(
+            self.registry, files, self.root_validator, self.counts, self.admitted
+        )
         self.verdicts = Verdicts(self.counts, lambda: self.now)
 
     @property
@@ -66,7 +71,12 @@ class Sds:
 
     def service(self) -> SdsService:
         return SdsService(
-            self.registry, self.counts, frozenset({self.file}), self.root_validator, OFTEN
+            self.registry,
+            self.counts,
+            frozenset({self.file}),
+            self.root_validator,
+            self.callers,
+            OFTEN,
         )
 
 

@@ -14,6 +14,7 @@ from sidecar.identity.registry import IdentityRegistry
 from sidecar.signer.signatures import Signatures
 from sidecar.token.base import KeyId
 from sidecar.token.executor import Caller
+from tests.fakes.callers import everything_of
 from tests.fixtures.enrolment import World
 from tests.fixtures.requests import sign_request
 from tests.fixtures.waiting import settle, soon
@@ -48,7 +49,8 @@ class _Signer:
         self.signatures = Signatures(registry, world.token, world.executor, audit=audit)
 
     def ask(self, request: pb.SignRequest | SigningRefused) -> None:
-        self.signatures.begin(request, self.answers.append, Caller(PROCESS))
+        permissions = everything_of("default")
+        self.signatures.begin(request, self.answers.append, Caller(PROCESS), permissions)
 
 
 @pytest.fixture

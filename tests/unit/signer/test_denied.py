@@ -19,6 +19,7 @@ from sidecar.signer.signatures import Signatures
 from sidecar.signer.watch import follow
 from sidecar.token.base import KeyId
 from sidecar.token.executor import Caller
+from tests.fakes.callers import everything_of
 from tests.fixtures.deny_lists import OTHER, PEER, DenyWorld, deny_list
 from tests.fixtures.enrolment import SPIFFE_ID, World
 from tests.fixtures.requests import sign_request
@@ -43,7 +44,7 @@ async def _answer(world: World, identity: Identity, key_id: KeyId | None = None)
     answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
     assert identity.store.current
     request = sign_request(key_id or identity.store.current.key_id)
-    signatures.begin(request, answered.set_result, Caller())
+    signatures.begin(request, answered.set_result, Caller(), everything_of("default"))
     return await answered
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 import pytest
@@ -12,18 +12,22 @@ from hypothesis import strategies as st
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.certificate_verify import CertificateVerifyContent, Side
+from sidecar.core.permission import Permissions
 from sidecar.core.purpose import SigningPurpose, purposes_of
 from sidecar.core.schemes import KeyAlgorithm, SignatureScheme
 from sidecar.errors import RefusalReason, SigningRefused
 from sidecar.identity.snapshot import KeyGrant
-from sidecar.signer.policy import approve
+from sidecar.signer import policy
+from sidecar.signer.policy import ApprovedSignature, Grants
 from sidecar.token.base import KeyId
+from tests.fakes.callers import everything_of
 from tests.fixtures import foreign, tls12
 from tests.fixtures.clock import START
 from tests.fixtures.requests import PURPOSES, SCHEME, handshake, sign_request
 
 KEY = KeyId(b"our key")
 BOTH = frozenset(Side)
+EVERYTHING = everything_of("default")
 
 
 def _grants(
@@ -32,10 +36,21 @@ def _grants(
     *,
     tls12: bool = False,
     leaves: tuple[bytes, ...] = (b"our leaf",),
-) -> Callable[[KeyId], KeyGrant | None]:
+) -> Grants:
     until = START + timedelta(minutes=20)
     purposes = purposes_of(sides, tls12=tls12)
-    return {KEY: KeyGrant(KEY, purposes, frozenset(schemes), until, leaves)}.get
+    granted = KeyGrant(KEY, "default", purposes, frozenset(schemes), until, leaves)
+
+    def grant(key_id: KeyId, among: Iterable[str]) -> KeyGrant | None:
+        return granted if key_id == KEY and "default" in among else None
+
+    return grant
+
+
+def approve(
+    request: pb.SignRequest, grants: Grants, permissions: Permissions = EVERYTHING
+) -> ApprovedSignature:
+    return policy.approve(request, grants, permissions)
 
 
 def _changed(**fields: object) -> pb.SignRequest:
@@ -137,6 +152,34 @@ def test_an_unknown_key_hides_what_else_is_wrong() -> None:
     with pytest.raises(SigningRefused) as refused:
         approve(pb.SignRequest(key_id=b"another", scheme=1, purpose=9), _grants())  # type: ignore[arg-type]
     assert refused.value.reason is RefusalReason.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("permissions", [{}, everything_of("another")])
+def test_a_key_that_a_caller_may_not_have_is_an_unknown_key(permissions: Permissions) -> None:
+    texts = set()
+    for key_id in (KEY.value, b"another"):
+        # Whatever else is wrong with it.
+        for request in (_changed(key_id=key_id), pb.SignRequest(key_id=key_id, scheme=1)):
+            with pytest.raises(SigningRefused) as refused:
+                approve(request, _grants(), permissions)
+            texts.add((refused.value.reason, str(refused.value)))
+    ((reason, _text),) = texts
+    assert reason is RefusalReason.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_purpose_that_a_caller_may_not_have_is_refused(side: Side) -> None:
+    (other,) = BOTH - {side}
+    only = {"default": purposes_of([side], tls12=True), "another": purposes_of(BOTH, tls12=True)}
+    assert approve(sign_request(KEY, side=side), _grants(), only)
+    with pytest.raises(SigningRefused, match=r"see purposes in \[\[caller") as refused:
+        approve(sign_request(KEY, side=other), _grants(), only)
+    assert refused.value.reason is RefusalReason.PURPOSE
+
+
+def test_a_caller_may_have_no_more_than_the_key_does() -> None:
+    with pytest.raises(SigningRefused, match="not sign as a TLS client"):
+        approve(sign_request(KEY, side=Side.CLIENT), _grants(frozenset([Side.SERVER])), EVERYTHING)
 
 
 def test_no_refusal_repeats_bytes_of_the_message_or_the_key_id() -> None:

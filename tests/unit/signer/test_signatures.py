@@ -28,6 +28,7 @@ from sidecar.signer.signatures import Signatures
 from sidecar.telemetry import Answers
 from sidecar.token.base import KeyId
 from sidecar.token.executor import Caller, TokenExecutor
+from tests.fakes.callers import everything_of
 from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.requests import SCHEME, sign_request, verify
 from tests.fixtures.waiting import settle, soon
@@ -52,7 +53,8 @@ class _Signer:
 
     async def answer(self, request: pb.SignRequest | SigningRefused) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
-        self.signatures.begin(request, answered.set_result, self.caller)
+        permissions = everything_of("default")
+        self.signatures.begin(request, answered.set_result, self.caller, permissions)
         return await answered
 
 

@@ -18,6 +18,7 @@ from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
 from sidecar.token.base import KeyId
 from sidecar.token.executor import Caller
+from tests.fakes.callers import AdmittedFake, everything_of
 from tests.fixtures.enrolment import World
 from tests.fixtures.requests import sign_request
 from tests.fixtures.waiting import settle, soon
@@ -32,8 +33,11 @@ class _Caller:
         self.read = 0
         self.listening = asyncio.Event()
         self.listening.set()
+        self.admitted = AdmittedFake(everything_of("default"))
         self.running = asyncio.create_task(
-            SignStream(signatures, caller or Caller()).run(self._incoming(), self._write)
+            SignStream(signatures, self.admitted, caller or Caller()).run(
+                self._incoming(), self._write
+            )
         )
 
     def ask(self, *requests: pb.SignRequest) -> None:
@@ -110,6 +114,23 @@ async def test_refusals_overtake_slow_signatures(
     assert [answer.request_id for answer in caller.answers] == [2]
     world.token.release(key_id)
     await soon(lambda: len(caller.answers) == 2)
+
+
+async def test_what_a_caller_may_have_is_asked_for_each_request(
+    caller: _Caller, key_id: KeyId
+) -> None:
+    caller.ask(sign_request(key_id, 1))
+    await soon(lambda: len(caller.answers) == 1)
+    caller.admitted.permissions = {"default": frozenset()}
+    caller.ask(sign_request(key_id, 2))
+    await soon(lambda: len(caller.answers) == 2)
+    caller.admitted.permissions = everything_of("another")
+    caller.ask(sign_request(key_id, 3))
+    await soon(lambda: len(caller.answers) == 3)
+    first, second, third = caller.answers
+    assert first.signature
+    assert second.refusal.reason == pb.Refusal.REASON_PURPOSE
+    assert third.refusal.reason == pb.Refusal.REASON_UNKNOWN_KEY
 
 
 async def test_past_the_bound_requests_are_left_unread(
