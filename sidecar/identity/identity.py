@@ -260,7 +260,9 @@ class Identity:
         while wait := self._wait():
             self._wake.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(wait.total_seconds(), _TICK_S))
+                # Not `wait_for`: before Python 3.12 it may lose a cancellation.
+                async with asyncio.timeout(min(wait.total_seconds(), _TICK_S)):
+                    await self._wake.wait()
 
     def _wait(self) -> timedelta:
         """How long it is until the next attempt, which waits for roots to settle."""

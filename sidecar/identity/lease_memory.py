@@ -70,8 +70,10 @@ class LeaseMemory:
         while True:
             self._leases.changed.clear()
             await self.note()
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes with a change.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._leases.changed.wait(), _BETWEEN_S)
+                async with asyncio.timeout(_BETWEEN_S):
+                    await self._leases.changed.wait()
 
     async def forget(self) -> None:
         """Nothing is noted any more, durably. Raises `OSError`."""
