@@ -205,8 +205,8 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
         "not_before": _time(status.not_before),
         "not_after": _time(status.not_after),
         "next_renewal": _time(status.next_renewal),
-        "deprovisioned_at": _time(max(status.deprovisioned_at, 0)),
         "lease_end": _time(status.lease_end),
+        "deprovisioned_at": _time(max(status.deprovisioned_at, 0)),
         "trust": [
             {"trust_domain": each.trust_domain, "roots": each.roots, "error": each.error}
             for each in status.trust

@@ -47,7 +47,8 @@ def _state(identity: Identity) -> str:
     if identity.health is Health.WAITING and identity.store.current:
         return "its key was revoked, and there is no other yet"
     if identity.health is Health.WAITING:
-        return "no certificate yet"
+        revoked = identity.store.current is not None
+        return "its key was revoked, and there is no other yet" if revoked else "no certificate yet"
     if identity.health is Health.EXPIRED:
         return "expired"
     lease = identity.keyring.leases.newest

@@ -73,9 +73,9 @@ class Assembly:
         revoked = await asyncio.to_thread(tombstones.revoked)
         source, destroys = await self._keys(tombstone)
         store = SnapshotStore()
-        revocations = Revocations(self.name, revoked, wall)
         terms = LeaseTerms(settings.lease, settings.lease_grace or timedelta(0))
         leases = Leases(terms, reading)
+        revocations = Revocations(self.name, revoked, wall)
         publisher = Publisher(
             self.name,
             settings.spiffe_id,

@@ -10,7 +10,7 @@ from sidecar.errors import MeshkeyError
 from sidecar.one_thread import OneThread
 
 _T = TypeVar("_T")
-# A disk that hangs must not hold up a renewal.
+# A disk that hangs must hold up no renewal, and keep no ended key on the token.
 _PATIENCE = timedelta(seconds=10)
 _HANGS = "the disk does not answer"
 

@@ -14,6 +14,7 @@ import structlog
 from sidecar.core.rotation import Health, Moment, Rotation, RotationPolicy
 from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import IdentityDeprovisioned, KeyChanged, MeshkeyError, NoSuchKey, UnknownKey
+from sidecar.identity.alarm import Alarm
 from sidecar.identity.ended import Ended
 from sidecar.identity.ending import Ending
 from sidecar.identity.enrolment import Enrolled, Enrolment
@@ -30,7 +31,6 @@ log = structlog.get_logger(__name__)
 
 # Between two looks at the clocks and at the sources of roots.
 _TICK_S = 1.0
-_ALARMS = {Health.LATE, Health.CRITICAL, Health.LAPSED, Health.EXPIRED}
 # Between two attempts to clear away keys that were ended and would not go.
 _AGAIN_S = 30.0
 
@@ -82,7 +82,7 @@ class Identity:
         self._revoking = revoking
         self._clock = clock
         self._rotation = Rotation.start(schedule.policy, clock())
-        self._health = Health.WAITING
+        self._alarm = Alarm(name)
         self._looking = asyncio.Lock()
         # Keys that the token does not have any more.
         self._lost: set[KeyId] = set()
@@ -125,8 +125,8 @@ class Identity:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_watch())
             group.create_task(self._keep_valid())
-            group.create_task(self._keep_cleared())
             group.create_task(self._memory.follow())
+            group.create_task(self._keep_cleared())
 
     async def renew(self) -> int:
         """Gets a new certificate now, for a new key unless one is given; returns its generation.
@@ -233,7 +233,7 @@ class Identity:
                 self._wake.set()
             if self.begun.is_set():
                 await self._follow_roots()
-            self._alarm()
+            self._alarm.observe(self.health, self.last_error)
 
     async def _keep_valid(self) -> None:
         while True:
@@ -260,7 +260,9 @@ class Identity:
         while wait := self._wait():
             self._wake.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(wait.total_seconds(), _TICK_S))
+                # Not `wait_for`: before Python 3.12 it may lose a cancellation.
+                async with asyncio.timeout(min(wait.total_seconds(), _TICK_S)):
+                    await self._wake.wait()
 
     def _wait(self) -> timedelta:
         """How long it is until the next attempt, which waits for roots to settle."""
@@ -381,23 +383,6 @@ class Identity:
         self.keyring.leases.renewal_failed(error)
         self.last_error = str(error) or type(error).__name__
         self.renewals.failed += 1
-
-    def _alarm(self) -> None:
-        health, before = self.health, self._health
-        if health is before:
-            return
-        self._health = health
-        facts = {"identity": self.name, "last_error": self.last_error}
-        if health is Health.LATE:
-            log.warning("certificate not renewed in time", **facts)
-        elif health is Health.CRITICAL:
-            log.error("certificate about to expire", **facts)
-        elif health is Health.LAPSED:
-            log.critical("lease over, nothing is signed", **facts)
-        elif health is Health.EXPIRED:
-            log.critical("certificate expired, nothing is signed", **facts)
-        elif health is Health.VALID and before in _ALARMS:
-            log.info("certificate valid again", identity=self.name)
 
 
 def _chance() -> float:

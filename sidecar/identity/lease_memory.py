@@ -51,34 +51,37 @@ class LeaseMemory:
             raise CertificateRefused("how much of its lease is left is not on the disk")
         now = self._leases.clock()
         lease = note.resume(self._leases.terms, self._boot_id, now, chain)
-        self._noted = note
-        await self._write(lease)
+        async with self._writing:
+            self._noted = note
+            await self._write(lease)
         return lease
 
     async def note(self) -> None:
         """Durable when it returns. A failure is logged: it takes nothing away."""
         try:
-            if lease := self._leases.newest:
-                await self._write(lease)
+            async with self._writing:
+                if lease := self._leases.newest:
+                    await self._write(lease)
         except Exception as error:  # noqa: BLE001  # the key in use is leased all the same
             log.error("lease not noted", identity=self._name, **facts_of(error))
-
-    async def forget(self) -> None:
-        """Removes the note. Raises `OSError`."""
-        async with self._writing:
-            self._noted = None
-            await self._disk.run(lambda: self._saved.remove(self._name))
 
     async def follow(self) -> None:
         """Notes it at every change and twice in `NOTED_EVERY`, until cancelled."""
         while True:
             self._leases.changed.clear()
             await self.note()
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes with a change.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._leases.changed.wait(), _BETWEEN_S)
+                async with asyncio.timeout(_BETWEEN_S):
+                    await self._leases.changed.wait()
+
+    async def forget(self) -> None:
+        """Nothing is noted any more, durably. Raises `OSError`."""
+        async with self._writing:
+            self._noted = None
+            await self._disk.run(lambda: self._saved.remove(self._name))
 
     async def _write(self, lease: Lease) -> None:
-        async with self._writing:
-            now = self._leases.clock()
-            note = self._noted = LeaseNote.take(lease, self._boot_id, now, self._noted)
-            await self._disk.run(lambda: self._saved.save(self._name, note))
+        now = self._leases.clock()
+        note = self._noted = LeaseNote.take(lease, self._boot_id, now, self._noted)
+        await self._disk.run(lambda: self._saved.save(self._name, note))

@@ -55,16 +55,16 @@ class Memory(Protocol):
         """Replaces what was kept. A failure is logged: it takes nothing away."""
         ...
 
-    async def forget(self) -> None:
-        """Nothing is kept any more, durably. Raises `OSError`."""
-        ...
-
     async def follow(self) -> None:
         """Keeps how far the lease has run up to date, while there is anything to keep."""
         ...
 
     async def note(self) -> None:
         """Keeps that once, at the end. A failure is logged."""
+        ...
+
+    async def forget(self) -> None:
+        """Nothing is kept any more, durably. Raises `OSError`."""
         ...
 
 
@@ -80,14 +80,14 @@ class NoMemory:
     async def keep(self, enrolled: Enrolled, obtained: datetime) -> None:
         """Forgets it."""
 
-    async def forget(self) -> None:
-        """There is nothing."""
-
     async def follow(self) -> None:
         """Returns at once."""
 
     async def note(self) -> None:
         """Nothing."""
+
+    async def forget(self) -> None:
+        """There is nothing."""
 
 
 class SavedMemory:
@@ -140,11 +140,6 @@ class SavedMemory:
             log.error("certificate not saved", identity=self._name, **facts_of(error))
         await self._lease.note()
 
-    async def forget(self) -> None:
-        """Removes both files. A lease without its certificate is no use to anybody."""
-        await self._disk.run(lambda: self._saved.remove(self._name))
-        await self._lease.forget()
-
     async def follow(self) -> None:
         """Notes how far the lease has run, until cancelled."""
         await self._lease.follow()
@@ -152,6 +147,11 @@ class SavedMemory:
     async def note(self) -> None:
         """Durable when it returns."""
         await self._lease.note()
+
+    async def forget(self) -> None:
+        """Removes the files."""
+        await self._disk.run(lambda: self._saved.remove(self._name))
+        await self._lease.forget()
 
     async def _checked(
         self, saved: SavedIdentity, bundle: TrustBundle, now: datetime

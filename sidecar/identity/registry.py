@@ -55,7 +55,7 @@ class IdentityRegistry:
         one of them has the key.
 
         Raises:
-            SigningRefused: its lease is over.
+            SigningRefused: it does, and the key's lease is over.
         """
         for name in among:
             identity = self._identities.get(name)

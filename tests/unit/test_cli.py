@@ -265,8 +265,8 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
         "not_before": "2029-12-31T23:00:00+00:00",
         "not_after": "2030-01-01T12:00:00+00:00",
         "next_renewal": "2030-01-01T05:40:00+00:00",
-        "deprovisioned_at": "",
         "lease_end": "2030-01-01T10:00:00+00:00",
+        "deprovisioned_at": "",
         "trust": [
             {"trust_domain": "test.mesh", "roots": 2, "error": ""},
             {"trust_domain": "other.mesh", "roots": 1, "error": "no such file"},

@@ -21,7 +21,7 @@ from sidecar.identity.saved_leases import SavedLeases
 from sidecar.identity.snapshot import Snapshot
 from tests.fixtures.clock import START
 from tests.fixtures.enrolment import World
-from tests.fixtures.waiting import settle, soon
+from tests.fixtures.waiting import BOUND_S, settle, soon
 
 LENGTH, GRACE = timedelta(minutes=10), timedelta(minutes=4)
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
@@ -251,3 +251,17 @@ async def test_without_a_directory_nothing_is_noted_and_a_key_has_its_lease_all_
         await soon(lambda: identity.store.current)
         assert identity.lease_end == START + LENGTH
     assert not world.state.exists()
+
+
+async def test_an_end_that_comes_with_a_change_is_not_lost(world: World) -> None:
+    identity = world.identity()
+    await identity.renew()
+    for _ in range(3):
+        following = asyncio.create_task(world.memory(identity.keyring.leases).follow())
+        # It has noted what there is, and waits for what changes.
+        await soon(identity.keyring.leases.changed._waiters.__len__)
+        identity.keyring.leases.changed.set()
+        await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.wait([following], timeout=BOUND_S)
+        assert following.cancelled()

@@ -38,6 +38,7 @@ from tests.fixtures.waiting import settle, soon
 
 LENGTH, GRACE = timedelta(minutes=10), timedelta(minutes=4)
 SECOND = timedelta(seconds=1)
+EVERYTHING = everything_of("default")
 
 
 @pytest.fixture
@@ -74,8 +75,7 @@ def _signs(identity: Identity, key_id: KeyId | None = None) -> bool:
     """Whether a handshake would be approved; nothing but the lease may stand against it."""
     registry = IdentityRegistry([identity])
     try:
-        request = sign_request(key_id or _current(identity).key_id)
-        approve(request, registry.grant, everything_of("default"))
+        approve(sign_request(key_id or _current(identity).key_id), registry.grant, EVERYTHING)
     except SigningRefused as error:
         if error.reason is not RefusalReason.LEASE:
             raise
@@ -102,6 +102,17 @@ async def test_a_key_signs_until_the_end_of_its_lease_and_no_longer(
         "the key's lease is over: no CA has issued a certificate since "
         "2030-01-01T12:00:00+00:00; see last error in: meshkey status"
     )
+
+
+async def test_whoever_may_not_have_the_key_does_not_learn_that_its_lease_is_over(
+    world: World, identity: Identity
+) -> None:
+    request = sign_request(_current(identity).key_id)
+    registry = IdentityRegistry([identity, world.identity(name="other")])
+    world.clock.advance(LENGTH)
+    with pytest.raises(SigningRefused) as refused:
+        approve(request, registry.grant, everything_of("other"))
+    assert refused.value.reason is RefusalReason.UNKNOWN_KEY
 
 
 async def test_an_expired_certificate_is_refused_as_ever_whatever_the_lease(
