@@ -1,14 +1,18 @@
 //! What programs that ask a signer have in common.
 
 use std::error::Error;
+use std::path::Path;
 
-use hyper_util::rt::TokioIo;
 use proto::signer_client::SignerClient;
 use proto::{IdentityUpdate, Purpose, SignRequest, WatchRequest};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
+
+// As the module connects: by its socket's name the signer knows which process this is.
+#[allow(dead_code)]
+#[path = "../../src/signer/connector.rs"]
+mod connector;
 
 #[allow(clippy::all, clippy::pedantic, dead_code)]
 pub mod proto {
@@ -19,15 +23,10 @@ const CONTEXT: &[u8] = b"TLS 1.3, server CertificateVerify\0";
 const ECDSA_SECP256R1_SHA256: u32 = 0x0403;
 
 /// A connection of this process to the signer at `socket`.
-pub async fn connect(socket: String) -> Result<SignerClient<Channel>, tonic::transport::Error> {
-    let connector = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
-    });
-    let channel = Endpoint::from_static("http://signer.meshkey")
-        .connect_with_connector(connector)
-        .await?;
-    Ok(SignerClient::new(channel))
+pub async fn connect(socket: &str) -> Result<SignerClient<Channel>, String> {
+    connector::connect(Path::new(socket))
+        .await
+        .map(SignerClient::new)
 }
 
 /// The identity "default" as it is now.
