@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [socket, in_flight, seconds] = arguments.as_slice() else {
         return Err("usage: sign_load SIGNER_SOCKET IN_FLIGHT SECONDS".into());
     };
-    let mut client = signer::connect(socket.clone()).await?;
+    let mut client = signer::connect(socket).await?;
     let key = signer::current_key(&mut client).await?;
     let duration = Duration::from_secs_f64(seconds.parse()?);
     let (mut latencies, elapsed) = load(&mut client, &key, in_flight.parse()?, duration).await?;

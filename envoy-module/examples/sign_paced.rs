@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [socket, per_second, seconds, deadline_ms] = arguments.as_slice() else {
         return Err("usage: sign_paced SIGNER_SOCKET PER_SECOND SECONDS DEADLINE_MS".into());
     };
-    let mut client = signer::connect(socket.clone()).await?;
+    let mut client = signer::connect(socket).await?;
     let key = signer::current_key(&mut client).await?;
     let pace = Pace {
         per_second: per_second.parse()?,

@@ -1,18 +1,18 @@
 //! What programs that ask a signer have in common.
 
 use std::error::Error;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as Connected;
+use std::path::Path;
 
-use hyper_util::rt::TokioIo;
 use proto::signer_client::SignerClient;
 use proto::{IdentityUpdate, Purpose, SignRequest, WatchRequest};
-use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
+
+// As the module connects: by its socket's name the signer knows which process this is.
+#[allow(dead_code)]
+#[path = "../../src/signer/connector.rs"]
+mod connector;
 
 #[allow(clippy::all, clippy::pedantic, dead_code)]
 pub mod proto {
@@ -23,29 +23,10 @@ const CONTEXT: &[u8] = b"TLS 1.3, server CertificateVerify\0";
 const ECDSA_SECP256R1_SHA256: u32 = 0x0403;
 
 /// A connection of this process to the signer at `socket`.
-pub async fn connect(socket: String) -> Result<SignerClient<Channel>, tonic::transport::Error> {
-    let connector = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { named(&socket).map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("http://signer.meshkey")
-        .connect_with_connector(connector)
-        .await?;
-    Ok(SignerClient::new(channel))
-}
-
-/// Connects as the module does, from a socket with an abstract name of its own (unix(7)),
-/// `meshkey-` and 32 random hexadecimal digits: by it the signer finds the connection, and asks
-/// the kernel whose it is.
-fn named(signer: &str) -> io::Result<UnixStream> {
-    let mut random = [0; 16];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("no random bytes"))?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(format!("\0meshkey-{digits}"))?)?;
-    socket.connect(&SockAddr::unix(signer)?)?;
-    socket.set_nonblocking(true)?;
-    UnixStream::from_std(Connected::from(OwnedFd::from(socket)))
+pub async fn connect(socket: &str) -> Result<SignerClient<Channel>, String> {
+    connector::connect(Path::new(socket))
+        .await
+        .map(SignerClient::new)
 }
 
 /// The identity "default" as it is now.
