@@ -34,7 +34,8 @@ EXIT_CODES: Mapping[int, str] = {
     0: "done; `serve`: stopped by SIGTERM or SIGINT",
     1: "not done: you did not confirm it, or the demo failed",
     2: "the command line is wrong",
-    EXIT_CONFIGURATION: "a setting is wrong, or the PKCS#11 module that it names is none",
+    EXIT_CONFIGURATION: "a setting is wrong, or needs a restart, "
+    "or the PKCS#11 module that it names is none",
     EXIT_BAD_INPUT: "what was given is no private key of a supported kind, "
     "or its passphrase is wrong; or an audit log has a bad record, or a deny list is none",
     EXIT_NO_INPUT: "there is no such key, or no such file",

@@ -170,16 +170,16 @@ def _require_unused(settings: Settings, keys: Sequence[TokenKey]) -> None:
     socket = settings.admin.socket
     try:
         with AdminClient(socket) as client:
-            identities = client.status().identities
+            live = client.keys()
     except CommandFailed as error:
         if os.path.lexists(socket):
             click.echo(f"meshkey: warning: not known whether it is in use: {error}", err=True)
         return
     for key in keys:
-        for identity in identities:
-            if identity.key_id == key.id.value:
+        for each in live:
+            if each.key_id == key.id.value and each.state != "revoked":
                 raise KeyInUse(
-                    f"key {key.id} is in use by identity {identity.name!r} of the process at "
+                    f"key {key.id} is in use by identity {each.identity!r} of the process at "
                     f"{socket}; stop it first"
                 )
 

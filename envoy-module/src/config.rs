@@ -4,10 +4,15 @@
 //! ```yaml
 //! signer: /run/meshkey/signer.sock     # required: the sidecar's Unix socket
 //! identity: default                    # which of the sidecar's identities
+//! token_file: /run/meshkey/token       # what the sidecar asks of its callers; default: nothing
 //! alpn: [h2, http/1.1]                 # preferred first; empty: no ALPN
 //! peers: {spiffe_ids: [...]}           # who may be on the other end
 //! max_handshakes: 1024                 # in flight at once; more are refused
 //! handshake_timeout_ms: 10000          # for one handshake, signature included; at most this
+//! # listeners only: how often handshakes begin; no limit unless given
+//! handshake_rate: {per_second: 80, burst: 80}   # burst: how many at once, default one second's
+//! source_rate: {per_second: 20, burst: 40}      # of each source: an IPv4 /24, an IPv6 /64
+//! source_max_handshakes: 64                     # in flight at once, of each source
 //! # clusters only
 //! sni: server.demo.mesh                # default: none is sent
 //! allow_any_workload: false            # true: peers may be {trust_domain: ...}
@@ -16,12 +21,23 @@
 //! A cluster names its peers exactly. A listener may instead take every
 //! workload of a trust domain, `peers: {trust_domain: demo.mesh}`, and leave
 //! the choice to RBAC.
+//!
+//! Whoever connects to a listener costs a signature before it has shown who it is.
+//! The rates have no default because a right one follows from the token and the
+//! network: one that is too low refuses honest peers after a restart, and behind a
+//! proxy all peers are one source. The numbers above protect a token of 100
+//! signatures a second: a fifth is left to the handshakes of clusters, and no
+//! source gets more than a quarter of the rest. On a Unix socket there are no
+//! sources, and file permissions say who may connect.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::admission::rate::Rate;
+use crate::admission::{Allowance, Limits};
+use crate::signer::link::Address;
 use crate::spiffe::SpiffeId;
 use crate::stats::Role;
 use crate::tls::matcher::PeerMatcher;
@@ -37,14 +53,13 @@ const MAX_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 #[derive(Debug, PartialEq)]
 pub struct Config {
     pub role: Role,
-    pub signer: PathBuf,
-    pub identity: String,
+    pub address: Address,
     pub alpn: Vec<Vec<u8>>,
     pub sni: Option<rustls::pki_types::ServerName<'static>>,
     pub peers: PeerMatcher,
     /// A cluster that any workload of the trust domain can impersonate.
     pub any_workload: bool,
-    pub max_handshakes: usize,
+    pub limits: Limits,
     pub handshake_timeout: Duration,
 }
 
@@ -54,6 +69,7 @@ struct Document {
     signer: PathBuf,
     #[serde(default = "default_identity")]
     identity: String,
+    token_file: Option<PathBuf>,
     #[serde(default)]
     alpn: Vec<String>,
     peers: Peers,
@@ -61,9 +77,19 @@ struct Document {
     max_handshakes: usize,
     #[serde(default = "default_handshake_timeout_ms")]
     handshake_timeout_ms: u64,
+    handshake_rate: Option<RateDocument>,
+    source_rate: Option<RateDocument>,
+    source_max_handshakes: Option<usize>,
     sni: Option<String>,
     #[serde(default)]
     allow_any_workload: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateDocument {
+    per_second: u32,
+    burst: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -91,18 +117,22 @@ impl Config {
         let document: Document =
             serde_json::from_slice(json).map_err(|error| format!("configuration: {error}"))?;
         let any_workload = document.allow_any_workload;
+        let limits = limits(role, &document)?;
         if role == Role::Server && (any_workload || document.sni.is_some()) {
             return Err("sni and allow_any_workload are for clusters only".to_owned());
         }
         Ok(Self {
             role,
-            signer: signer_path(document.signer)?,
-            identity: document.identity,
+            address: Address {
+                signer: signer_path(document.signer)?,
+                identity: document.identity,
+                token_file: document.token_file.map(token_file).transpose()?,
+            },
             alpn: alpn(document.alpn)?,
             sni: document.sni.map(server_name).transpose()?,
             peers: matcher(role, document.peers, any_workload)?,
             any_workload,
-            max_handshakes: at_least_one("max_handshakes", document.max_handshakes)?,
+            limits,
             handshake_timeout: handshake_timeout(document.handshake_timeout_ms)?,
         })
     }
@@ -118,6 +148,13 @@ fn signer_path(path: PathBuf) -> Result<PathBuf, String> {
         return Err(format!(
             "signer {path:?}: the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes"
         ));
+    }
+    Ok(path)
+}
+
+fn token_file(path: PathBuf) -> Result<PathBuf, String> {
+    if !path.is_absolute() {
+        return Err(format!("token_file {path:?} must be an absolute path"));
     }
     Ok(path)
 }
@@ -168,6 +205,39 @@ fn matcher(role: Role, peers: Peers, any_workload: bool) -> Result<PeerMatcher, 
             .map(PeerMatcher::AnyOf)
             .map_err(|reason| format!("peers.trust_domain: {reason}")),
     }
+}
+
+fn limits(role: Role, document: &Document) -> Result<Limits, String> {
+    let limits = Limits {
+        in_flight: at_least_one("max_handshakes", document.max_handshakes)?,
+        rate: rate("handshake_rate", document.handshake_rate.as_ref())?,
+        source: Allowance {
+            rate: rate("source_rate", document.source_rate.as_ref())?,
+            in_flight: document
+                .source_max_handshakes
+                .map(|most| at_least_one("source_max_handshakes", most))
+                .transpose()?,
+        },
+    };
+    if role == Role::Client && (limits.rate.is_some() || !limits.source.is_unlimited()) {
+        return Err(
+            "handshake_rate, source_rate and source_max_handshakes are for listeners only:              clusters call nobody whom their Envoy does not want to call"
+                .to_owned(),
+        );
+    }
+    Ok(limits)
+}
+
+fn rate(name: &str, document: Option<&RateDocument>) -> Result<Option<Rate>, String> {
+    let Some(document) = document else {
+        return Ok(None);
+    };
+    let per_second = at_least_one(&format!("{name}.per_second"), document.per_second)?;
+    let burst = at_least_one(
+        &format!("{name}.burst"),
+        document.burst.unwrap_or(per_second),
+    )?;
+    Ok(Some(Rate { per_second, burst }))
 }
 
 fn handshake_timeout(milliseconds: u64) -> Result<Duration, String> {
@@ -251,8 +321,13 @@ mod tests {
     fn the_smallest_cluster_gets_the_documented_defaults() {
         let json = format!(r#"{{"signer":"/s","peers":{{"spiffe_ids":["{ID}"]}}}}"#);
         let config = client(&json).unwrap();
-        assert_eq!(config.identity, "default");
-        assert_eq!(config.max_handshakes, 1024);
+        assert_eq!(config.address.identity, "default");
+        let unlimited = Limits {
+            in_flight: 1024,
+            rate: None,
+            source: Allowance::default(),
+        };
+        assert_eq!(config.limits, unlimited);
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
         assert_eq!(
             config.peers,
@@ -295,9 +370,59 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_says_how_often_and_from_where_handshakes_may_begin() {
+        let json = |limits: &str| {
+            format!(r#"{{"signer":"/s","peers":{{"spiffe_ids":["{ID}"]}},{limits}}}"#)
+        };
+        let limits = r#""handshake_rate":{"per_second":80},"max_handshakes":9,
+            "source_rate":{"per_second":20,"burst":40},"source_max_handshakes":64"#;
+        let (per_second, burst) = (80, 80);
+        let expected = Limits {
+            in_flight: 9,
+            rate: Some(Rate { per_second, burst }),
+            source: Allowance {
+                rate: Some(Rate {
+                    per_second: 20,
+                    burst: 40,
+                }),
+                in_flight: Some(64),
+            },
+        };
+        assert_eq!(server(&json(limits)).unwrap().limits, expected);
+        for limit in [
+            r#""handshake_rate":{"per_second":80}"#,
+            r#""source_rate":{"per_second":80}"#,
+            r#""source_max_handshakes":1"#,
+        ] {
+            assert!(server(&json(limit)).is_ok());
+            let error = client(&json(limit)).unwrap_err();
+            assert!(error.contains("for listeners only"), "{error}");
+        }
+        for (limit, name) in [
+            (
+                r#""handshake_rate":{"per_second":0}"#,
+                "handshake_rate.per_second",
+            ),
+            (
+                r#""source_rate":{"per_second":1,"burst":0}"#,
+                "source_rate.burst",
+            ),
+            (r#""source_max_handshakes":0"#, "source_max_handshakes"),
+            (r#""source_rate":{"burst":1}"#, "per_second"),
+        ] {
+            let error = server(&json(limit)).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let wrong = [
             (r#"{"signer":"s","peers":{"trust_domain":"a"}}"#, "absolute"),
+            (
+                r#"{"signer":"/s","token_file":"t","peers":{"trust_domain":"a"}}"#,
+                "token_file",
+            ),
             (
                 r#"{"signer":"/s","peers":{"trust_domain":"A"}}"#,
                 "trust_domain",

@@ -1,14 +1,15 @@
 //! One configured listener or cluster: what its sockets share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 
-use crate::abi::{self, Alive, Level};
+use crate::abi::{self, Alive, Level, TransportSocket};
+use crate::admission::source::Source;
+use crate::admission::{Admission, Place};
 use crate::config::Config;
-use crate::failure::{Failure, Reason};
+use crate::failure::Failure;
 use crate::handshake::deadlines::Deadlines;
 use crate::identity::snapshot::Snapshot;
 use crate::signer::link::{self, LinkHandle};
@@ -22,7 +23,7 @@ pub struct Factory {
     pub config: Config,
     pub link: Arc<LinkHandle>,
     current: ArcSwapOption<Current>,
-    in_flight: AtomicUsize,
+    admission: Admission,
     pub deadlines: Arc<Deadlines>,
 }
 
@@ -34,13 +35,14 @@ struct Current {
 
 impl Factory {
     pub fn new(config: Config) -> Result<Arc<Self>, String> {
-        let link = link::open(&config.signer, &config.identity)?;
+        let link = link::open(&config.address)?;
         let deadlines = Deadlines::start()?;
+        let admission = Admission::new(config.limits.clone(), Instant::now());
         Ok(Arc::new(Self {
             config,
             link,
             current: ArcSwapOption::empty(),
-            in_flight: AtomicUsize::new(0),
+            admission,
             deadlines,
         }))
     }
@@ -65,32 +67,38 @@ impl Factory {
         Ok((session, snapshot))
     }
 
-    /// A place among the handshakes in flight.
-    pub fn admit(self: &Arc<Self>) -> Result<Arc<InFlight>, Failure> {
-        let most = self.config.max_handshakes;
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < most {
-            stats::raise(Gauge::InFlight);
-            return Ok(Arc::new(InFlight(self.clone())));
-        }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let detail = format!("too many handshakes in flight (max_handshakes: {most})");
-        Err(Failure::new(Reason::TooMany, detail))
+    /// A place among the handshakes in flight, for a connection on its thread.
+    pub fn admit(self: &Arc<Self>, envoy: TransportSocket) -> Result<Arc<InFlight>, Failure> {
+        let source = if self.admission.asks_for_source() {
+            Source::of(envoy.fd())?
+        } else {
+            None
+        };
+        let place = self.admission.admit(source, Instant::now())?;
+        stats::raise(Gauge::InFlight);
+        Ok(Arc::new(InFlight {
+            factory: self.clone(),
+            place,
+        }))
     }
 }
 
 /// A handshake in flight; over when dropped. Its connection and its step share
 /// it: a step whose connection has gone still has a thread, or waits for one.
-pub struct InFlight(Arc<Factory>);
+pub struct InFlight {
+    factory: Arc<Factory>,
+    place: Place,
+}
 
 impl InFlight {
     pub fn factory(&self) -> &Factory {
-        &self.0
+        &self.factory
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.factory.admission.give_back(&self.place);
         stats::lower(Gauge::InFlight);
     }
 }

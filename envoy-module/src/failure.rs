@@ -24,13 +24,16 @@ pub enum Reason {
     IdentityWithdrawn,
     KeyRevoked,
     TooMany,
+    RateLimited,
+    SourceTooMany,
+    SourceRateLimited,
     Timeout,
     NoCompanion,
     Internal,
 }
 
 impl Reason {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::NoPeerCertificate,
         Self::PeerMalformed,
         Self::PeerIdentity,
@@ -50,6 +53,9 @@ impl Reason {
         Self::IdentityWithdrawn,
         Self::KeyRevoked,
         Self::TooMany,
+        Self::RateLimited,
+        Self::SourceTooMany,
+        Self::SourceRateLimited,
         Self::Timeout,
         Self::NoCompanion,
         Self::Internal,
@@ -67,6 +73,9 @@ impl Reason {
                 | Self::IdentityWithdrawn
                 | Self::KeyRevoked
                 | Self::TooMany
+                | Self::RateLimited
+                | Self::SourceTooMany
+                | Self::SourceRateLimited
                 | Self::Timeout
                 | Self::Internal
         )
@@ -93,6 +102,9 @@ impl Reason {
             Self::IdentityWithdrawn => "identity_withdrawn",
             Self::KeyRevoked => "key_revoked",
             Self::TooMany => "too_many",
+            Self::RateLimited => "rate_limited",
+            Self::SourceTooMany => "source_too_many",
+            Self::SourceRateLimited => "source_rate_limited",
             Self::Timeout => "timeout",
             Self::NoCompanion => "no_companion",
             Self::Internal => "internal",

@@ -12,6 +12,7 @@
 //! down when Envoy exits; threads and their data are leaked.
 
 mod abi;
+mod admission;
 mod companion;
 pub mod config;
 mod factory;

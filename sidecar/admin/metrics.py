@@ -62,7 +62,7 @@ class Numbers(Collector):
         not_after = {
             identity.name: current.chain.not_after
             for identity in identities
-            if (current := identity.store.current)
+            if (current := identity.in_use)
         }
         yield _gauge(
             "meshkey_certificate_not_after_seconds",

@@ -60,7 +60,7 @@ def _identity(identity: Identity, token: str) -> pb.IdentityStatus:
     )
     if tombstone := identity.ending.deprovisioned:
         status.deprovisioned_at = int(tombstone.at.timestamp()) if tombstone.at else -1
-    if (snapshot := identity.store.current) and (due := identity.next_renewal):
+    if (snapshot := identity.in_use) and (due := identity.next_renewal):
         status.key_id = snapshot.key_id.value
         status.key_origin = snapshot.key_origin.value
         status.generation = snapshot.generation

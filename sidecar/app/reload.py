@@ -15,6 +15,7 @@ from sidecar.config.digest import digest
 from sidecar.config.settings import Settings
 from sidecar.core.journal import Journal
 from sidecar.errors import ConfigurationError, MeshkeyError, ReloadRefused
+from sidecar.signer.quota import Quota
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +114,20 @@ class LogLevel:
 
     def prepare(self, settings: Settings) -> Callable[[], None]:
         return lambda: telemetry.use_level(settings.log.level)
+
+
+class Rates:
+    """`Reloadable`: what callers and keys may have in a second."""
+
+    takes = frozenset({"signer.caller_rate", "signer.key_rate"})
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+
+    def prepare(self, settings: Settings) -> Callable[[], None]:
+        signer = settings.signer
+        assert signer  # it was there, and to take it away needs a restart
+        return lambda: self._quota.change(signer.caller_rate, signer.key_rate)
 
 
 def _covers(taken: frozenset[str], name: str) -> bool:

@@ -15,6 +15,7 @@ from sidecar.app.callers import KnownCallers, start_callers
 from sidecar.app.deny_list import follow_deny_list, open_deny_list
 from sidecar.app.identities import Assembly
 from sidecar.app.parts import Parts
+from sidecar.app.reload import Rates
 from sidecar.identity.identity import Identity
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
@@ -79,6 +80,7 @@ async def _serve_signatures(
     assert settings.signer
     # Of all sockets together: a process is the same on each.
     quota = Quota(settings.signer.caller_rate, settings.signer.key_rate)
+    parts.reload.register(Rates(quota))
     sockets: dict[Path, list[Identity]] = {}
     for identity in identities:
         gateway = settings.gateways.get(identity.name)

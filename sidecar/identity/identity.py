@@ -21,6 +21,7 @@ from sidecar.identity.keyring import HANDSHAKE_TIMEOUT
 from sidecar.identity.memory import Memory
 from sidecar.identity.publisher import Publisher
 from sidecar.identity.revoking import Revoking
+from sidecar.identity.snapshot import Snapshot
 from sidecar.telemetry import RenewalCounts
 from sidecar.token.base import KeyId
 from sidecar.trust.anchors import TrustAnchors
@@ -89,9 +90,17 @@ class Identity:
         self._awaited = 0
 
     @property
+    def in_use(self) -> Snapshot | None:
+        """What it serves with: nothing before the first, once it is deprovisioned, or while a key
+        that was revoked has no successor.
+        """
+        current = self.store.current
+        return current if current and self.keyring.holds(current.key_id) else None
+
+    @property
     def next_renewal(self) -> datetime | None:
         """When the current certificate will be replaced; `None` before the first."""
-        return self._rotation.next_attempt(self._clock()) if self.store.current else None
+        return self._rotation.next_attempt(self._clock()) if self.in_use else None
 
     @property
     def health(self) -> Health:

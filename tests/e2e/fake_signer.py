@@ -30,6 +30,7 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
     With `together` it answers only when so many requests wait at once, the first time;
     `most_waiting` tells how many ever did. What is published later replaces what was before;
     `acknowledged` are the generations that callers have taken, `refused` those that they have not.
+    With a `token` it wants that of its callers; `streams` counts what was opened.
     """
 
     def __init__(
@@ -41,11 +42,16 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
         *,
         spiffe_id: str,
         together: int = 1,
+        token: str = "",
+        signs: bool = True,
     ) -> None:
         self.socket = socket
         self.most_waiting = 0
         self.acknowledged: list[int] = []
         self.refused: list[str] = []
+        self.streams = 0
+        self._token = token
+        self._signs = signs
         self._key = key
         self._together = together
         self._published = threading.Condition()
@@ -99,6 +105,12 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
             update.denied_peers.CopyFrom(denied)
         self._publish(update)
 
+    def demand(self, token: str) -> None:
+        """From now on; streams that were opened with another one end."""
+        with self._published:
+            self._token = token
+            self._published.notify_all()
+
     def _publish(self, update: pb.IdentityUpdate) -> None:
         with self._published:
             update.generation = self._update.generation + 1
@@ -110,15 +122,25 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
     ) -> Iterator[pb.IdentityUpdate]:
         threading.Thread(target=self._hear, args=(requests,), daemon=True).start()
         context.add_callback(self._look_again)
+        self.streams += 1
         sent = 0
         while context.is_active():
+            self._admit(context)
             with self._published:
-                if self._update.generation == sent:
+                if self._update.generation == sent and self._admitted(context):
                     self._published.wait()
                     continue
                 update = self._update
             sent = update.generation
             yield update
+
+    def _admit(self, context: grpc.ServicerContext) -> None:
+        if not self._admitted(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "no valid token")
+
+    def _admitted(self, context: grpc.ServicerContext) -> bool:
+        presented = dict(context.invocation_metadata()).get("authorization", "")
+        return not self._token or presented == f"Bearer {self._token}"
 
     def _look_again(self) -> None:
         with self._published:
@@ -135,8 +157,11 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
             pass  # the caller has gone
 
     def SignStream(  # noqa: N802  # see above
-        self, messages: Iterator[pb.SignRequests], _context: grpc.ServicerContext
+        self, messages: Iterator[pb.SignRequests], context: grpc.ServicerContext
     ) -> Iterator[pb.SignResponses]:
+        self._admit(context)
+        if not self._signs:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "no purpose is allowed")
         waiting: list[pb.SignRequest] = []
         for message in messages:
             waiting.extend(message.requests)

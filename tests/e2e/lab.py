@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
@@ -17,6 +18,7 @@ from sidecar.demo.envoy import BOOTSTRAPS, Envoy
 from sidecar.demo.mesh import CLIENT, SERVER, TRUST_DOMAIN, Mesh
 from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.softhsm import SoftHsmStore
+from tests.e2e.fake_signer import FakeSigner
 from tests.e2e.forge import Forge
 
 OTHER = f"spiffe://{TRUST_DOMAIN}/ns/demo/sa/other"
@@ -190,6 +192,20 @@ class Lab:
         values = {**self.client_values(server_port), **values}
         with self.envoy(bootstrap("client-tcp"), values) as envoy:
             yield envoy
+
+    def fake_signer(self, stack: ExitStack, spiffe_id: str, **behaviour: Any) -> FakeSigner:
+        """Certified by the forge; trusts its root and the local CA's."""
+        identity = self.forge.certify(spiffe_id)
+        return stack.enter_context(
+            FakeSigner(
+                self.short_path("sign"),
+                [identity.certificate],
+                identity.private_key,
+                {TRUST_DOMAIN: [self.forge.root_der, self.local_root_der]},
+                spiffe_id=spiffe_id,
+                **behaviour,
+            )
+        )
 
     def logs(self) -> list[tuple[str, str]]:
         """The end of every log, with its name."""

@@ -64,6 +64,12 @@ class Record:
         }
 
 
+def wait_for_identity(envoy: Envoy) -> None:
+    """Waits until the module has its first identity."""
+    told = ", generation 1: "
+    wait_for(lambda: told in envoy.log.read_text(encoding="utf-8"), "an identity")
+
+
 def gauge(envoy: Envoy, name: str) -> int:
     """The level of one of the module's gauges."""
     return envoy.stats(f"^{_PREFIX}{name}$".replace(".", "[.]"))[_PREFIX + name]

@@ -95,6 +95,13 @@ class SecretsServer:
         """A new key and certificate, and the roots as they are in the file."""
         self._call(self.identity.renew())
 
+    def deprovision(self) -> None:
+        """As the command does, but for the saved certificate, which there is none of."""
+        self._call(self.identity.deprovision())
+
+    def reinstate(self) -> None:
+        self._call(self.identity.reinstate())
+
     def outlive_certificates(self) -> None:
         """So much time passes that nobody has one under a root that left the file."""
         self._world.clock.advance(LIFETIME + timedelta(seconds=1))

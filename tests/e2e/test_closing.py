@@ -17,10 +17,10 @@ from sidecar.demo.processes import wait_for
 from sidecar.demo.traffic import get
 from tests.e2e.application import Application
 from tests.e2e.at_once import OK, ask_at_once
-from tests.e2e.fake_signer import KEY_ID, FakeSigner
+from tests.e2e.fake_signer import KEY_ID
 from tests.e2e.lab import HTTP1_TO_SERVER, OTHER, Lab, bootstrap, without_waker
 from tests.e2e.peers import GET, Files, call, client_context, connect
-from tests.e2e.record import Record, gauge
+from tests.e2e.record import Record, gauge, wait_for_identity
 from tests.e2e.tcp import BANNER, TcpServer
 
 MANY = 24
@@ -41,20 +41,6 @@ def stack() -> Iterator[ExitStack]:
 def woken(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Has a bootstrap's workers be woken in one of two ways."""
     return without_waker if request.param == "lowat" else str
-
-
-def signer(lab: Lab, stack: ExitStack, spiffe_id: str, together: int = 1) -> FakeSigner:
-    identity = lab.forge.certify(spiffe_id)
-    return stack.enter_context(
-        FakeSigner(
-            lab.short_path("sign"),
-            [identity.certificate],
-            identity.private_key,
-            {TRUST_DOMAIN: [lab.forge.root_der, lab.local_root_der]},
-            spiffe_id=spiffe_id,
-            together=together,
-        )
-    )
 
 
 class Callers:
@@ -104,10 +90,11 @@ def covered(envoy: Envoy, text: str) -> None:
 def test_a_withdrawn_identity_loses_a_servers_connections_on_every_worker_and_comes_back(
     lab: Lab, application: Application, stack: ExitStack, woken: Callable[[str], str]
 ) -> None:
-    ours, text = signer(lab, stack, SERVER), woken(bootstrap("server"))
+    ours, text = lab.fake_signer(stack, SERVER), woken(bootstrap("server"))
     server = stack.enter_context(
         lab.server(application.port, text, concurrency=WORKERS, SIGNER_SOCKET=ours.socket)
     )
+    wait_for_identity(server)
     covered(server, text)
     callers = Callers(stack, server.port("mtls"), lab.credentials(CLIENT))
     record = Record(server)
@@ -135,10 +122,11 @@ def test_a_withdrawn_identity_loses_a_servers_connections_on_every_worker_and_co
 def test_a_withdrawn_identity_loses_a_clients_idle_connections_on_every_worker_and_comes_back(
     lab: Lab, server: Envoy, application: Application, stack: ExitStack
 ) -> None:
-    ours, text = signer(lab, stack, CLIENT), bootstrap("client", HTTP1_TO_SERVER)
+    ours, text = lab.fake_signer(stack, CLIENT), bootstrap("client", HTTP1_TO_SERVER)
     client = stack.enter_context(
         lab.client(server.port("mtls"), text, concurrency=WORKERS, SIGNER_SOCKET=ours.socket)
     )
+    wait_for_identity(client)
     covered(client, text)
     port, theirs, record = client.port("outbound"), Record(server), Record(client)
     answers = asyncio.run(ask_at_once(MANY, port, None, f"/together/{MANY}"))
@@ -159,10 +147,11 @@ def test_a_withdrawn_identity_loses_a_clients_idle_connections_on_every_worker_a
 def test_without_a_waker_listener_a_clients_idle_connections_end_too(
     lab: Lab, server: Envoy, application: Application, stack: ExitStack
 ) -> None:
-    ours, text = signer(lab, stack, CLIENT), without_waker(bootstrap("client", HTTP1_TO_SERVER))
+    ours, text = lab.fake_signer(stack, CLIENT), without_waker(bootstrap("client", HTTP1_TO_SERVER))
     client = stack.enter_context(
         lab.client(server.port("mtls"), text, concurrency=WORKERS, SIGNER_SOCKET=ours.socket)
     )
+    wait_for_identity(client)
     answers = asyncio.run(ask_at_once(MANY, client.port("outbound"), None, f"/together/{MANY}"))
     assert answers == [OK] * MANY
     assert count(client, "cluster.server.upstream_cx_active") == MANY
@@ -173,8 +162,9 @@ def test_without_a_waker_listener_a_clients_idle_connections_end_too(
 def test_http2_connections_and_the_requests_on_them_end_with_the_identity(
     lab: Lab, server: Envoy, application: Application, stack: ExitStack
 ) -> None:
-    ours = signer(lab, stack, CLIENT)
+    ours = lab.fake_signer(stack, CLIENT)
     client = stack.enter_context(lab.client(server.port("mtls"), SIGNER_SOCKET=ours.socket))
+    wait_for_identity(client)
     port = client.port("outbound")
 
     async def ended() -> list[bytes]:
@@ -194,12 +184,14 @@ def test_http2_connections_and_the_requests_on_them_end_with_the_identity(
 def test_raw_connections_in_both_directions_end_with_the_identity(
     lab: Lab, stack: ExitStack
 ) -> None:
-    theirs, ours = signer(lab, stack, SERVER), signer(lab, stack, CLIENT)
+    theirs, ours = lab.fake_signer(stack, SERVER), lab.fake_signer(stack, CLIENT)
     upstream = stack.enter_context(TcpServer(BANNER))
     server = stack.enter_context(
         lab.tcp_server(upstream.port, ANY_OF_OURS, SIGNER_SOCKET=theirs.socket)
     )
+    wait_for_identity(server)
     client = stack.enter_context(lab.tcp_client(server.port("mtls"), SIGNER_SOCKET=ours.socket))
+    wait_for_identity(client)
     at_server, at_client = Record(server), Record(client)
 
     def through() -> socket.socket:
@@ -225,8 +217,9 @@ def test_raw_connections_in_both_directions_end_with_the_identity(
 def test_a_connection_whose_peer_does_not_read_ends_too(
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
-    ours = signer(lab, stack, SERVER)
+    ours = lab.fake_signer(stack, SERVER)
     server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=ours.socket))
+    wait_for_identity(server)
     callers = Callers(stack, server.port("mtls"), lab.credentials(CLIENT))
     callers.connect(1)
     (deaf,) = callers.connections
@@ -242,10 +235,11 @@ def test_a_connection_whose_peer_does_not_read_ends_too(
 def test_a_revoked_key_takes_its_connections_with_it_and_leaves_the_next_ones_alone(
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
-    ours = signer(lab, stack, SERVER)
+    ours = lab.fake_signer(stack, SERVER)
     server = stack.enter_context(
         lab.server(application.port, concurrency=WORKERS, SIGNER_SOCKET=ours.socket)
     )
+    wait_for_identity(server)
     port, credentials, record = server.port("mtls"), lab.credentials(CLIENT), Record(server)
     old, new = Callers(stack, port, credentials), Callers(stack, port, credentials)
     old.connect(3)
@@ -266,11 +260,12 @@ def test_a_revoked_key_takes_its_connections_with_it_and_leaves_the_next_ones_al
 def test_a_denied_peer_loses_its_connections_and_makes_no_new_ones(
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
-    ours = signer(lab, stack, SERVER)
+    ours = lab.fake_signer(stack, SERVER)
     text = bootstrap("server", ANY_MAY_CALL)
     server = stack.enter_context(
         lab.server(application.port, text, concurrency=WORKERS, SIGNER_SOCKET=ours.socket)
     )
+    wait_for_identity(server)
     port, record = server.port("mtls"), Record(server)
     denied = Callers(stack, port, lab.credentials(OTHER))
     welcome = Callers(stack, port, lab.credentials(CLIENT))
@@ -300,8 +295,9 @@ def test_a_denied_peer_loses_its_connections_and_makes_no_new_ones(
 def test_a_denied_server_is_left_and_not_called_again(
     lab: Lab, server: Envoy, application: Application, stack: ExitStack
 ) -> None:
-    ours = signer(lab, stack, CLIENT)
+    ours = lab.fake_signer(stack, CLIENT)
     client = stack.enter_context(lab.client(server.port("mtls"), SIGNER_SOCKET=ours.socket))
+    wait_for_identity(client)
     record, port = Record(client), client.port("outbound")
     assert get(port)[0] == 200
     ours.publish(denied=pb.DeniedPeers(sequence=1, spiffe_ids=[SERVER]))
@@ -316,8 +312,9 @@ def test_a_handshake_that_waits_for_its_signature_ends_with_the_identity(
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
     # It does not answer the first.
-    ours = signer(lab, stack, SERVER, together=2)
+    ours = lab.fake_signer(stack, SERVER, together=2)
     server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=ours.socket))
+    wait_for_identity(server)
     callers = Callers(stack, server.port("mtls"), lab.credentials(CLIENT))
     record = Record(server)
 

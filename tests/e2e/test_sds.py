@@ -304,6 +304,35 @@ def test_a_restart_of_ours_goes_unnoticed(
 
 
 @pytest.mark.parametrize("api", BOTH)
+def test_an_envoy_goes_on_with_the_roots_that_it_has_while_their_identity_is_deprovisioned(
+    lab: Lab, forges: Callable[[], Forge], stack: ExitStack, api: str
+) -> None:
+    server = secrets_server(lab, stack)
+    old, new = forges(), forges()
+    trust(server, old)
+    server.renew()
+    server.start()
+    own = old.certify(CLIENT)
+    envoy = stack.enter_context(
+        lab.envoy(bootstrap("sds"), values(server, own, API=api, ROOTS="ROOTCA"))
+    )
+    port = envoy.port("mtls")
+    wait_for(lambda: server.counts.acks == 1, "the roots")
+    with Load(port, client_context(own)) as load:
+        server.deprovision()
+        wait_for(lambda: server.counts.acks == 2, "Envoy has heard of it")
+        load.wait_for_more(20)
+        trust(server, old, new)
+        server.reinstate()
+        server.renew()
+        wait_for(lambda: server.counts.acks == 3, "the new roots")
+        load.context = client_context(new.certify(CLIENT))
+        load.wait_for_more(20)
+    assert load.lost == []
+    assert server.counts.nacks == 0
+
+
+@pytest.mark.parametrize("api", BOTH)
 def test_an_unknown_name_serves_nobody_and_harms_nobody(
     lab: Lab, forges: Callable[[], Forge], stack: ExitStack, api: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -177,7 +178,9 @@ def test_a_refusal_is_recorded_before_it_is_told(mesh: Mesh, start: Start, direc
     assert record["result"] == "refused UNKNOWN_KEY"
     assert record["key_id"] == b"another".hex()
     assert record["message_sha256"] == sha256(request.message).hexdigest()
-    assert record["caller"] == {"uid": None, "pid": None, "executable_sha256": None}
+    program = sha256(Path("/proc/self/exe").read_bytes()).hexdigest()
+    ours = {"uid": os.getuid(), "pid": os.getpid(), "executable_sha256": program}
+    assert record["caller"] == ours
     assert request.message.hex() not in (files_in(directory)[0]).read_text()
 
 

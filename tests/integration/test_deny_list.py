@@ -18,6 +18,7 @@ from tests.fixtures.config_maps import ConfigMap
 from tests.fixtures.configurations import sections, serve, watching
 from tests.fixtures.deny_lists import PEER, ListSigner, deny_list
 from tests.fixtures.mesh import Mesh, spiffe_id, status
+from tests.fixtures.named import named_channel
 from tests.fixtures.process import MeshkeyProcess, run_cli
 from tests.fixtures.requests import sign_request
 from tests.fixtures.scraping import scrape
@@ -108,7 +109,7 @@ async def test_a_list_from_the_token_reaches_every_identity_without_a_new_certif
     signed, _ = command("sign", "--key-id", key_id, *times, str(PEER))
     async with (
         watching(mesh.socket("web")) as (web, before),
-        watching(mesh.socket("shop"), "shop") as (shop, shops),
+        watching(mesh.socket("shop"), "shop", named_channel) as (shop, shops),
     ):
         assert not before.HasField("denied_peers")
         config_map.swap(signed.encode())
@@ -197,7 +198,7 @@ async def test_a_gateway_that_is_on_the_list_gets_no_signature_and_the_workload_
     sidecar = _start(mesh, edge)
     async with (
         watching(mesh.socket("web")) as (web, web_update),
-        watching(mesh.socket("shop"), "shop") as (shop, shop_update),
+        watching(mesh.socket("shop"), "shop", named_channel) as (shop, shop_update),
     ):
         assert (await web.stub.Sign(sign_request(web_update.key_id))).signature
         request = sign_request(shop_update.key_id)

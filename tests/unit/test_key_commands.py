@@ -316,20 +316,30 @@ def test_if_one_is_missing_none_is_destroyed(run: Run, token: FakeToken) -> None
     assert token.held_keys == {key.id}
 
 
-def _answer(monkeypatch: pytest.MonkeyPatch, key_id: KeyId) -> None:
-    status = pb.StatusResponse(identities=[pb.IdentityStatus(name="web", key_id=key_id.value)])
-    monkeypatch.setattr(AdminClient, "status", lambda _self: status)
+def _answer(monkeypatch: pytest.MonkeyPatch, key_id: KeyId, state: str) -> None:
+    keys = [pb.LiveKey(identity="web", key_id=key_id.value, state=state)]
+    monkeypatch.setattr(AdminClient, "keys", lambda _self: keys)
 
 
+@pytest.mark.parametrize("state", ["current", "retiring"])
 def test_a_key_in_use_is_not_destroyed_and_neither_are_the_others(
-    run: Run, token: FakeToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, token: FakeToken, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     used, other = token.generate(ALGORITHM, "used"), token.generate(ALGORITHM, "other")
-    _answer(monkeypatch, used.id)
+    _answer(monkeypatch, used.id, state)
     line = _refused(run("destroy", "--yes", other.id, used.id), 69)
     assert f"key {used.id} is in use by identity 'web'" in line
     assert token.held_keys == {used.id, other.id}
     assert run("destroy", "--yes", other.id).exit_code == 0
+
+
+def test_a_key_that_was_revoked_is_in_use_no_more(
+    run: Run, token: FakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = token.generate(ALGORITHM, "given")
+    _answer(monkeypatch, key.id, "revoked")
+    assert run("destroy", "--yes", key.id).exit_code == 0
+    assert not token.held_keys
 
 
 def test_a_socket_that_does_not_answer_is_said(run: Run, token: FakeToken, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ fn begin(factory: &Arc<Factory>, input: Vec<u8>) -> Arc<Mailbox> {
     let nobody = TransportSocket(std::ptr::null_mut());
     let mailbox = Arc::new(Mailbox::new(Target::new(nobody)));
     factory.link.pool(factory.config.role).submit(Step {
-        in_flight: factory.admit().unwrap(),
+        in_flight: factory.admit(nobody).unwrap(),
         mailbox: mailbox.clone(),
         handshake: None,
         input,
@@ -117,5 +117,6 @@ fn a_step_whose_connection_has_gone_still_counts_as_a_handshake() {
     for mailbox in connections {
         mailbox.close();
     }
-    assert_eq!(server.admit().err().unwrap().reason, Reason::TooMany);
+    let nobody = TransportSocket(std::ptr::null_mut());
+    assert_eq!(server.admit(nobody).err().unwrap().reason, Reason::TooMany);
 }

@@ -165,7 +165,7 @@ mod tests {
         let nobody = TransportSocket(std::ptr::null_mut());
         let mailbox = Arc::new(Mailbox::new(Target::new(nobody)));
         let step = Step {
-            in_flight: factory.admit().unwrap(),
+            in_flight: factory.admit(nobody).unwrap(),
             mailbox: mailbox.clone(),
             handshake: None,
             input: Vec::new(),
@@ -177,6 +177,6 @@ mod tests {
         };
         assert_eq!(failure.reason, Reason::Internal);
         assert!(failure.detail.contains("panicked"), "{failure}");
-        assert!(factory.admit().is_ok());
+        assert!(factory.admit(nobody).is_ok());
     }
 }

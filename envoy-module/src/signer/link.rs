@@ -2,7 +2,7 @@
 //! identity, sign this.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -29,12 +29,20 @@ const GRACE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_millis(100);
 
-/// One signer and one of its identities. Shared by every listener and cluster
-/// that names the same two.
-#[derive(Debug)]
-pub struct Link {
+/// A signer, one of its identities, and what to show it. Every listener and
+/// cluster that names the same shares a link.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Address {
     pub signer: PathBuf,
     pub identity: String,
+    /// Holds the token that the signer asks of its callers.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The way to one address.
+#[derive(Debug)]
+pub struct Link {
+    pub address: Address,
     pub pending: Pending,
     state: Mutex<State>,
     changed: Condvar,
@@ -110,41 +118,40 @@ impl Drop for LinkHandle {
     }
 }
 
-type Links = HashMap<(PathBuf, String), Weak<LinkHandle>>;
+type Links = HashMap<Address, Weak<LinkHandle>>;
 static LINKS: Mutex<Option<Links>> = Mutex::new(None);
 
-/// The link to `identity` at `signer`, begun if nobody has it yet. Does not
-/// wait for the signer.
-pub fn open(signer: &Path, identity: &str) -> Result<Arc<LinkHandle>, String> {
+/// The link to `address`, begun if nobody has it yet. Does not wait for the
+/// signer.
+pub fn open(address: &Address) -> Result<Arc<LinkHandle>, String> {
     let mut links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
     let links = links.get_or_insert_default();
-    let key = (signer.to_owned(), identity.to_owned());
-    if let Some(handle) = links.get(&key).and_then(Weak::upgrade) {
+    if let Some(handle) = links.get(address).and_then(Weak::upgrade) {
         return Ok(handle);
     }
-    let link = Arc::new(Link::new(signer, identity));
+    let link = Arc::new(Link::new(address));
     let task = runtime::handle()?.spawn(session::keep_connected(link.clone()));
     let handle = Arc::new(LinkHandle {
         link,
         task: task.abort_handle(),
         pools: Default::default(),
     });
-    links.insert(key, Arc::downgrade(&handle));
+    links.insert(address.clone(), Arc::downgrade(&handle));
     Ok(handle)
 }
 
 impl Link {
-    pub fn new(signer: &Path, identity: &str) -> Self {
+    pub fn new(address: &Address) -> Self {
+        let denied = denied::newest(&address.signer, None);
         Self {
-            signer: signer.to_owned(),
-            identity: identity.to_owned(),
+            address: address.clone(),
             pending: Pending::default(),
             state: Mutex::new(State {
                 presence: Presence::Away {
                     since: Instant::now(),
                     why: "not connected yet".to_owned(),
                 },
-                standing: Standing::new(identity, denied::newest(signer, None)),
+                standing: Standing::new(&address.identity, denied),
             }),
             changed: Condvar::new(),
         }
@@ -178,7 +185,7 @@ impl Link {
     /// From now on these keys, no others, and the peers of the newest deny list
     /// are out; connections with them are closed.
     pub fn exclude(&self, revoked_keys: Vec<Vec<u8>>, list: Option<&DeniedPeers>) {
-        let denied = denied::newest(&self.signer, list);
+        let denied = denied::newest(&self.address.signer, list);
         let ended = self.state().standing.exclude(revoked_keys, denied);
         close(&ended);
     }
@@ -282,7 +289,7 @@ impl Link {
             Ok(Outcome::Lost) => Ok(Reply::Lost),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 self.pending.forget(request_id);
-                let detail = format!("no answer from the signer at {}", self.signer.display());
+                let detail = format!("no answer from the signer at {}", self.signer());
                 Err(Failure::new(Reason::SignerTimeout, detail))
             }
         }
@@ -304,7 +311,7 @@ impl Link {
             };
             let left = patience(since, deadline, Instant::now());
             if left.is_zero() {
-                let detail = format!("no signer at {}: {why}", self.signer.display());
+                let detail = format!("no signer at {}: {why}", self.signer());
                 return Err(Failure::new(Reason::NoSigner, detail));
             }
             state = self
@@ -313,6 +320,10 @@ impl Link {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn signer(&self) -> std::path::Display<'_> {
+        self.address.signer.display()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

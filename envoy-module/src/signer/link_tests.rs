@@ -5,9 +5,17 @@ use crate::abi::TransportSocket;
 use crate::proto::{IdentityUpdate, Refusal, Retry, SignResponse};
 use crate::testing::certificates::{Authority, CLIENT, SERVER};
 use crate::testing::signer::{FakeSigner, signs_with, update};
-use crate::testing::{socket_path, until};
+use crate::testing::{address, socket_path, until};
 use crate::wake::target::Target;
+use std::path::Path;
 use tokio::sync::mpsc::unbounded_channel;
+
+fn open(signer: &Path, identity: &str) -> Result<Arc<LinkHandle>, String> {
+    super::open(&Address {
+        identity: identity.to_owned(),
+        ..address(signer)
+    })
+}
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -182,7 +190,7 @@ fn a_signer_that_freezes_is_lost_and_found_again() {
 
 #[test]
 fn a_request_made_while_its_connection_goes_is_not_forgotten() {
-    let (ca, link) = (Authority::new(), Link::new(&socket_path(), "default"));
+    let (ca, link) = (Authority::new(), Link::new(&address(&socket_path())));
     let first = update(1, SERVER, &ca, &ca.workload(SERVER));
     let snapshot = Arc::new(Snapshot::parse(first).unwrap());
     for round in 0..300 {
@@ -377,7 +385,7 @@ fn a_signer_that_goes_away_does_not_bring_a_withdrawn_identity_back() {
 
 #[test]
 fn a_handshake_that_waits_for_a_signer_is_told_at_once_that_the_identity_is_withdrawn() {
-    let link = Link::new(&socket_path(), "default");
+    let link = Link::new(&address(&socket_path()));
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| link.snapshot(soon()).unwrap_err());
         link.withdraw();
@@ -474,7 +482,7 @@ fn a_denied_peer_stays_denied_whoever_answers_on_the_socket_afterwards() {
 #[test]
 fn no_connection_slips_through_while_it_is_taken_back() {
     for round in 0..300 {
-        let link = Arc::new(Link::new(&socket_path(), "default"));
+        let link = Arc::new(Link::new(&address(&socket_path())));
         let together = std::sync::Barrier::new(2);
         std::thread::scope(|scope| {
             let entering = scope.spawn(|| {
@@ -494,11 +502,86 @@ fn no_connection_slips_through_while_it_is_taken_back() {
 
 #[test]
 fn a_connection_that_is_over_leaves_nothing_behind() {
-    let link = Arc::new(Link::new(&socket_path(), "default"));
+    let link = Arc::new(Link::new(&address(&socket_path())));
     let entered = establish(&link, CLIENT, b"key").unwrap();
     let target = Arc::downgrade(&entered.connection.target);
     entered.detach();
     assert!(target.upgrade().unwrap().is_closed());
     drop(entered);
     assert!(target.upgrade().is_none());
+}
+
+/// A signer that wants a token, and the file that callers read theirs from.
+fn guarded(
+    behaviour: impl Fn(&SignRequest) -> Option<Answer> + Send + Sync + 'static,
+) -> (FakeSigner, Address) {
+    let (path, ca) = (socket_path(), Authority::new());
+    let first = update(1, SERVER, &ca, &ca.workload(SERVER));
+    let signer = FakeSigner::start(&path, first, Box::new(behaviour));
+    signer.demand("one");
+    let token_file = path.with_extension("token");
+    std::fs::write(&token_file, "one\n").unwrap();
+    let address = Address {
+        token_file: Some(token_file),
+        ..address(&path)
+    };
+    (signer, address)
+}
+
+#[test]
+fn a_token_that_has_expired_is_read_again_and_what_was_asked_meanwhile_is_signed() {
+    let answers = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = answers.clone();
+    let (signer, address) = guarded(move |request| {
+        let answers = answers.load(std::sync::atomic::Ordering::Relaxed);
+        answers.then(|| echo(request)).flatten()
+    });
+    let handle = super::open(&address).unwrap();
+    await_generation(&handle.link, 1);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| sign(&handle.link, b"m"));
+        until("it waits for its signature", || {
+            handle.link.pending.count() == 1
+        });
+        told.store(true, std::sync::atomic::Ordering::Relaxed);
+        std::fs::write(address.token_file.as_ref().unwrap(), "two").unwrap();
+        signer.demand("two");
+        assert_eq!(asking.join().unwrap().unwrap(), b"m");
+    });
+}
+
+#[test]
+fn a_caller_without_a_valid_token_is_told_so_and_tries_again() {
+    let (_signer, mut address) = guarded(echo);
+    let token_file = address.token_file.take().unwrap();
+    let at = address.signer.display().to_string();
+    let refused = format!("no signer at {at}: the signer refuses this process: no valid token");
+    let anonymous = super::open(&address).unwrap();
+    let missing = super::open(&Address {
+        token_file: Some(token_file.with_extension("late")),
+        ..address.clone()
+    });
+    let missing = missing.unwrap();
+    until("the refusal", || {
+        let failure = anonymous.link.snapshot(Instant::now()).unwrap_err();
+        assert_eq!(failure.reason, Reason::NoSigner);
+        failure.detail == refused
+    });
+    until("the missing file", || {
+        let failure = missing.link.snapshot(Instant::now()).unwrap_err();
+        failure.detail.contains(".late: No such file or directory")
+    });
+    std::fs::rename(&token_file, token_file.with_extension("late")).unwrap();
+    await_generation(&missing.link, 1);
+}
+
+#[test]
+fn links_with_different_tokens_are_not_shared() {
+    let address = address(&socket_path());
+    let other = Address {
+        token_file: Some("/token".into()),
+        ..address.clone()
+    };
+    let (one, other) = (super::open(&address).unwrap(), super::open(&other).unwrap());
+    assert!(!Arc::ptr_eq(&one, &other));
 }

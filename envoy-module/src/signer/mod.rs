@@ -9,3 +9,4 @@ pub mod pending;
 pub mod runtime;
 pub mod session;
 pub mod standing;
+mod token;

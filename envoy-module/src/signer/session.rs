@@ -3,15 +3,17 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
+use tonic::{Code, Request};
 
 use super::batches::Batches;
 use super::connector;
 use super::link::Link;
+use super::token::Token;
 use crate::abi::{Level, log};
 use crate::identity::snapshot::Snapshot;
 use crate::proto::signer_client::SignerClient;
@@ -21,42 +23,64 @@ use crate::stats::{self, Counter};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Why a connection is no more.
+#[derive(PartialEq)]
+struct Ended {
+    reason: String,
+    /// The signer is there, and has a rule for who may call it.
+    refused: bool,
+}
+
+impl Ended {
+    fn without_refusal(reason: String) -> Self {
+        let refused = false;
+        Self { reason, refused }
+    }
+}
+
 /// Connects, serves the link until the connection ends, and again; a connection
-/// that delivered an identity resets the pause between attempts.
+/// that delivered an identity resets the pause between attempts. One that was
+/// refused right after that does not: the next will be too.
 pub async fn keep_connected(link: Arc<Link>) {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut said) = (FIRST_PAUSE, None);
     loop {
-        let mut served = false;
-        let reason = serve(&link, &mut served).await;
-        if served {
-            pause = FIRST_PAUSE;
+        let (mut served, begun) = (false, Instant::now());
+        let ended = serve(&link, &mut served).await;
+        if served && !(ended.refused && begun.elapsed() < LAST_PAUSE) {
+            (pause, said) = (FIRST_PAUSE, None);
         }
-        if link.lost(&reason) {
-            let (path, identity) = (link.signer.display(), &link.identity);
+        let reason = &ended.reason;
+        if link.lost(reason) && said.as_ref() != Some(&ended) {
+            let (path, identity) = (link.address.signer.display(), &link.address.identity);
             log(
                 Level::Warn,
                 &format!("no signer at {path} (identity {identity}): {reason}; reconnecting"),
             );
+            said = Some(ended);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 
-/// Returns why the connection is no more.
-async fn serve(link: &Link, served: &mut bool) -> String {
-    let channel = match connector::connect(&link.signer).await {
+async fn serve(link: &Link, served: &mut bool) -> Ended {
+    // Each time anew: whoever renews it replaces the file.
+    let token = match Token::read(link.address.token_file.as_deref()).await {
+        Ok(token) => token,
+        Err(reason) => return Ended::without_refusal(reason),
+    };
+    let channel = match connector::connect(&link.address.signer).await {
         Ok(channel) => channel,
-        Err(reason) => return reason,
+        Err(reason) => return Ended::without_refusal(reason),
     };
     let (requests, outgoing) = unbounded_channel();
     let ended = tokio::select! {
-        ended = collect_signatures(link, client(&channel), Batches(outgoing)) => ended,
-        ended = follow_identity(link, client(&channel), requests, served) => ended,
+        ended = collect_signatures(link, client(&channel), token.present(Batches(outgoing))) => ended,
+        ended = follow_identity(link, client(&channel), &token, requests, served) => ended,
     };
     match ended {
         Ok(never) => match never {},
-        Err(status) => reason(&status),
+        Err(status) => explained(&status),
     }
 }
 
@@ -64,8 +88,14 @@ fn client(channel: &Channel) -> SignerClient<Channel> {
     SignerClient::new(channel.clone())
 }
 
-fn reason(status: &tonic::Status) -> String {
-    match status.source() {
+fn explained(status: &tonic::Status) -> Ended {
+    if is_a_refusal(status) {
+        return Ended {
+            reason: format!("the signer refuses this process: {}", status.message()),
+            refused: true,
+        };
+    }
+    Ended::without_refusal(match status.source() {
         // What the connection came to; hyper does not tell an unanswered ping from
         // a connection that the other side has closed.
         Some(cause) => {
@@ -73,7 +103,14 @@ fn reason(status: &tonic::Status) -> String {
             format!("the signer has ended or does not answer ({detail})")
         }
         None => status.message().to_owned(),
-    }
+    })
+}
+
+fn is_a_refusal(status: &tonic::Status) -> bool {
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::Unauthenticated
+    )
 }
 
 fn ended() -> tonic::Status {
@@ -84,7 +121,7 @@ fn ended() -> tonic::Status {
 async fn collect_signatures(
     link: &Link,
     mut client: SignerClient<Channel>,
-    outgoing: Batches,
+    outgoing: Request<Batches>,
 ) -> Result<Infallible, tonic::Status> {
     // Resolves with the first answer at the latest: a server may hold its
     // headers back until then.
@@ -102,16 +139,18 @@ async fn collect_signatures(
 async fn follow_identity(
     link: &Link,
     mut client: SignerClient<Channel>,
+    token: &Token,
     requests: UnboundedSender<SignRequest>,
     served: &mut bool,
 ) -> Result<Infallible, tonic::Status> {
     let (acks, outgoing) = unbounded_channel();
     let first = WatchRequest {
-        identity: link.identity.clone(),
+        identity: link.address.identity.clone(),
         ..WatchRequest::default()
     };
     acks.send(first).map_err(|_| ended())?;
     let outgoing = UnboundedReceiverStream::new(outgoing);
+    let outgoing = token.present(outgoing);
     let mut updates = client.watch_identity(outgoing).await?.into_inner();
     while let Some(update) = updates.message().await? {
         let acked_generation = update.generation;
@@ -139,7 +178,7 @@ fn take(
 ) -> Result<(), String> {
     let generation = update.generation;
     if update.withdrawn {
-        let identity = &link.identity;
+        let identity = &link.address.identity;
         log(
             Level::Warn,
             &format!("identity {identity}, generation {generation}: withdrawn at the signer"),
@@ -168,7 +207,7 @@ fn take_snapshot(
             Level::Error,
             &format!(
                 "identity {}, generation {generation} refused: {error}",
-                link.identity
+                link.address.identity
             ),
         );
     })?;
@@ -176,7 +215,7 @@ fn take_snapshot(
         Level::Info,
         &format!(
             "identity {}, generation {generation}: {}",
-            link.identity, snapshot.spiffe_id
+            link.address.identity, snapshot.spiffe_id
         ),
     );
     link.ready(Arc::new(snapshot), requests.clone());

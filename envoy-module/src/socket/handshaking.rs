@@ -138,7 +138,7 @@ impl Handshaking {
             Some(in_flight) => in_flight.clone(),
             None => {
                 self.has_fd(envoy.fd());
-                self.in_flight.insert(factory.admit()?).clone()
+                self.in_flight.insert(factory.admit(envoy)?).clone()
             }
         };
         self.turn = Turn::Away;

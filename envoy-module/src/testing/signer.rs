@@ -30,6 +30,7 @@ pub struct FakeSigner {
     runtime: Option<Runtime>,
     path: PathBuf,
     updates: watch::Sender<IdentityUpdate>,
+    demanded: watch::Sender<Option<String>>,
     pub heard: Arc<Mutex<Vec<WatchRequest>>>,
 }
 
@@ -77,9 +78,11 @@ impl FakeSigner {
     pub fn start(path: &Path, update: IdentityUpdate, behaviour: Box<Behaviour>) -> Self {
         let _ = std::fs::remove_file(path);
         let (updates, current) = watch::channel(update);
+        let (demanded, demand) = watch::channel(None);
         let heard = Arc::new(Mutex::new(Vec::new()));
         let service = Service {
             current,
+            demand,
             heard: heard.clone(),
             behaviour: behaviour.into(),
         };
@@ -98,8 +101,14 @@ impl FakeSigner {
             runtime: Some(runtime),
             path: path.to_owned(),
             updates,
+            demanded,
             heard,
         }
+    }
+
+    /// From now on callers present this token; streams with another one end.
+    pub fn demand(&self, token: &str) {
+        self.demanded.send(Some(token.to_owned())).unwrap();
     }
 
     /// Ends, but leaves the socket's path to whoever has bound it since.
@@ -129,7 +138,51 @@ impl Drop for FakeSigner {
     }
 }
 
+/// Waits until what was presented is not, or no longer, what is demanded.
+async fn refused(mut demand: watch::Receiver<Option<String>>, presented: Option<String>) -> Status {
+    let other = |token: &Option<String>| {
+        let wanted = token.as_ref().map(|token| format!("Bearer {token}"));
+        wanted.is_some() && wanted != presented
+    };
+    match demand.wait_for(other).await {
+        Ok(_) => Status::permission_denied("no valid token"),
+        Err(_) => Status::unavailable("the test is over"),
+    }
+}
+
+fn presented<T>(request: &Request<T>) -> Option<String> {
+    let value = request.metadata().get("authorization")?;
+    Some(value.to_str().unwrap().to_owned())
+}
+
+/// The answers until `refused`.
+fn admitted<T: Send + 'static>(
+    mut answers: mpsc::UnboundedReceiver<Result<T, Status>>,
+    refused: impl Future<Output = Status> + Send + 'static,
+) -> Answers<T> {
+    let (sender, admitted) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        tokio::pin!(refused);
+        loop {
+            let answer = tokio::select! {
+                biased;
+                status = &mut refused => Err(status),
+                answer = answers.recv() => match answer {
+                    Some(answer) => answer,
+                    None => return,
+                },
+            };
+            let over = answer.is_err();
+            if sender.send(answer).is_err() || over {
+                return;
+            }
+        }
+    });
+    Box::pin(UnboundedReceiverStream::new(admitted))
+}
+
 struct Service {
+    demand: watch::Receiver<Option<String>>,
     current: watch::Receiver<IdentityUpdate>,
     heard: Arc<Mutex<Vec<WatchRequest>>>,
     behaviour: Arc<Behaviour>,
@@ -144,6 +197,7 @@ impl Signer for Service {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchIdentityStream>, Status> {
+        let refused = refused(self.demand.clone(), presented(&request));
         let (heard, mut said) = (self.heard.clone(), request.into_inner());
         tokio::spawn(async move {
             while let Some(Ok(request)) = said.next().await {
@@ -160,8 +214,7 @@ impl Signer for Service {
                 }
             }
         });
-        let updates = UnboundedReceiverStream::new(updates);
-        Ok(Response::new(Box::pin(updates)))
+        Ok(Response::new(admitted(updates, refused)))
     }
 
     async fn sign_stream(
@@ -169,6 +222,7 @@ impl Signer for Service {
         request: Request<Streaming<SignRequests>>,
     ) -> Result<Response<Self::SignStreamStream>, Status> {
         let behaviour = self.behaviour.clone();
+        let refused = refused(self.demand.clone(), presented(&request));
         let (sender, answers) = mpsc::unbounded_channel();
         let mut messages = request.into_inner();
         tokio::spawn(async move {
@@ -186,8 +240,7 @@ impl Signer for Service {
                 }
             }
         });
-        let answers = UnboundedReceiverStream::new(answers);
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(admitted(answers, refused)))
     }
 
     async fn sign(&self, _: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {

@@ -47,7 +47,7 @@ impl Side {
             path.display()
         );
         let config = Config::parse(role, json.as_bytes()).unwrap();
-        let link = link::open(&config.signer, &config.identity).unwrap();
+        let link = link::open(&config.address).unwrap();
         let snapshot = wait(&link);
         let tls = TlsConfig::new(&config, &link.link, &snapshot).unwrap();
         Self {

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::proto::DeniedPeers;
     use crate::testing::certificates::{Authority, CLIENT, Certified, DOMAIN, SERVER};
-    use crate::testing::socket_path;
+    use crate::testing::{address, socket_path};
 
     const OTHER: &str = "spiffe://other.mesh/a";
 
@@ -216,7 +216,7 @@ mod tests {
         PeerVerifier {
             bundles: Arc::new(TrustBundles::parse(roots).unwrap()),
             expected,
-            link: Arc::new(Link::new(&socket_path(), "default")),
+            link: Arc::new(Link::new(&address(&socket_path()))),
             algorithms: rustls::crypto::aws_lc_rs::default_provider()
                 .signature_verification_algorithms,
         }

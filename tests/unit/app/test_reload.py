@@ -11,11 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar import telemetry
-from sidecar.app.reload import Reload
+from sidecar.app.reload import Rates, Reload
 from sidecar.config.digest import digest
 from sidecar.config.load import parse
 from sidecar.config.settings import Settings
-from sidecar.errors import ConfigurationError, ReloadRefused
+from sidecar.core.journal import NOWHERE
+from sidecar.errors import ConfigurationError, OverRate, ReloadRefused
+from sidecar.signer.quota import Quota
+from sidecar.token.base import KeyId
 from tests.fixtures.journal import RememberedJournal
 
 _ISSUER = {"socket": "/run/issuer", "trust_domain": "test.mesh", "root_file": "/run/root.pem"}
@@ -92,6 +95,26 @@ async def test_the_level_of_the_log_changes(process: _Process) -> None:
     process.document["log"] = {"level": "error"}
     await process.reloads.reload()
     assert telemetry._level.least == logging.ERROR
+
+
+async def test_other_rates_count_for_callers_that_are_there() -> None:
+    document = {
+        "token": _DOCUMENT["token"],
+        "identity": {"spiffe_id": "spiffe://test.mesh/web", "trust_bundle": "/run/root.pem"},
+        "ca": {"socket": "/run/ca"},
+        "signer": {"socket": "/run/signer", "key_rate": 1},
+    }
+    quota = Quota(key_rate=1, clock=lambda: 0.0)
+    changed = {**document, "signer": {"socket": "/run/signer", "key_rate": 5}}
+    reloads = Reload(parse(document, {}), lambda: parse(changed, {}), lambda: NOWHERE)
+    reloads.register(Rates(quota))
+    key_id = KeyId(b"\x0a")
+    quota.admit_key(key_id)
+    with pytest.raises(OverRate):
+        quota.admit_key(key_id)
+    assert (await reloads.reload()).changed == ("signer.key_rate",)
+    with pytest.raises(OverRate, match="more than 5 signatures"):
+        quota.admit_key(key_id)
 
 
 async def test_a_file_that_is_wrong_changes_nothing_and_says_what_is(process: _Process) -> None:

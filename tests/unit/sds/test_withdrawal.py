@@ -42,7 +42,7 @@ async def test_a_state_of_the_world_client_is_told_a_world_without_them(sds: Sds
     assert gone
     assert not gone.resources
     assert gone.version_info != first.version_info
-    # Its refusal, which is what Envoy says to an empty answer, changes nothing.
+    # A client that refuses an empty answer changes nothing.
     assert await client.say("default", nonce=gone.nonce, error="it is missing") is None
     await sds.identity.reinstate()
     await sds.identity.renew()
