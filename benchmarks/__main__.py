@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import audit, flood, footprint, handshakes, pool, signing, tokens
+from benchmarks import audit, callers, flood, footprint, handshakes, pool, signing, tokens
 from sidecar.demo.mesh import CLIENT, SERVER, Mesh
 
 _RESULTS = Path(__file__).with_name("results.json")
@@ -29,12 +29,13 @@ _AIMS = {
     "audit_ratio": ">= 0.9",
     "flood_honest_ratio": ">= 0.8",
     "slow_flood_honest_ratio": ">= 0.8",
+    "callers_ratio": ">= 0.9",
     "sidecar_idle_mb": "<= 75",
     "hsm2ms_executor_c256_ratio": ">= 0.8",
 }
 
 
-_PARTS = ("signing", "audit", "flood", "handshakes", "tokens", "pool")
+_PARTS = ("signing", "audit", "callers", "flood", "handshakes", "tokens", "pool")
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
 
 def _measure(parts: Sequence[str], rounds: int, seconds: float) -> dict[str, float]:
     results: dict[str, float] = {}
-    if {"signing", "audit", "flood", "handshakes"} & set(parts):
+    if {"signing", "audit", "callers", "flood", "handshakes"} & set(parts):
         results |= _in_a_mesh(parts, rounds, seconds)
     if "pool" in parts:
         results |= pool.measure(rounds, seconds, _say)
@@ -80,6 +81,9 @@ def _in_a_mesh(parts: Sequence[str], rounds: int, seconds: float) -> dict[str, f
             if "flood" in parts:
                 _say("an honest caller beside a flooder")
                 results |= flood.measure(mesh, sidecar, rounds, seconds)
+            if "callers" in parts:
+                _say("what it costs to know callers")
+                results |= callers.measure(mesh, sidecar, rounds, seconds)
             if "handshakes" in parts:
                 _say("handshakes")
                 results |= handshakes.measure(mesh, sidecar, CLIENT, SERVER, rounds, seconds)
