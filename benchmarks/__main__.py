@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import audit, footprint, handshakes, pool, signing, tokens
+from benchmarks import audit, callers, footprint, handshakes, pool, signing, tokens
 from sidecar.demo.mesh import CLIENT, SERVER, Mesh
 
 _RESULTS = Path(__file__).with_name("results.json")
@@ -27,12 +27,13 @@ _AIMS = {
     "sign_p50_ratio_c1": "<= 10",
     "sign_p99_ratio_c1": "<= 10",
     "audit_ratio": ">= 0.9",
+    "callers_ratio": ">= 0.9",
     "sidecar_idle_mb": "<= 75",
     "hsm2ms_executor_c256_ratio": ">= 0.8",
 }
 
 
-_PARTS = ("signing", "audit", "handshakes", "tokens", "pool")
+_PARTS = ("signing", "audit", "callers", "handshakes", "tokens", "pool")
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
 
 def _measure(parts: Sequence[str], rounds: int, seconds: float) -> dict[str, float]:
     results: dict[str, float] = {}
-    if {"signing", "audit", "handshakes"} & set(parts):
+    if {"signing", "audit", "callers", "handshakes"} & set(parts):
         results |= _in_a_mesh(parts, rounds, seconds)
     if "pool" in parts:
         results |= pool.measure(rounds, seconds, _say)
@@ -75,6 +76,9 @@ def _in_a_mesh(parts: Sequence[str], rounds: int, seconds: float) -> dict[str, f
             if "audit" in parts:
                 _say("the audit log")
                 results |= audit.measure(mesh, sidecar, rounds, seconds)
+            if "callers" in parts:
+                _say("what it costs to know callers")
+                results |= callers.measure(mesh, sidecar, rounds, seconds)
             if "handshakes" in parts:
                 _say("handshakes")
                 results |= handshakes.measure(mesh, sidecar, CLIENT, SERVER, rounds, seconds)

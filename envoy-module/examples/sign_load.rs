@@ -8,17 +8,20 @@
 //! transcript hash of its own.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::TokioIo;
 use proto::sign_response::Result as Answer;
 use proto::signer_client::SignerClient;
 use proto::{IdentityUpdate, Purpose, SignRequest, SignRequests, WatchRequest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-mod named;
+// As the module connects: by the socket's name the signer knows this process.
+#[allow(dead_code)]
+#[path = "../src/signer/connector.rs"]
+mod connector;
 
 #[allow(clippy::all, clippy::pedantic, dead_code)]
 mod proto {
@@ -34,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [socket, in_flight, seconds] = arguments.as_slice() else {
         return Err("usage: sign_load SIGNER_SOCKET IN_FLIGHT SECONDS".into());
     };
-    let mut signer = SignerClient::new(connect(socket.clone()).await?);
+    let mut signer = SignerClient::new(connector::connect(Path::new(socket)).await?);
     let key = current_key(&mut signer).await?;
     let duration = Duration::from_secs_f64(seconds.parse()?);
     let (mut latencies, elapsed) = load(&mut signer, &key, in_flight.parse()?, duration).await?;
@@ -48,16 +51,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         latencies[latencies.len() * 99 / 100],
     );
     Ok(())
-}
-
-async fn connect(socket: String) -> Result<Channel, tonic::transport::Error> {
-    let connector = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { named::connect(&socket).map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://signer.meshkey")
-        .connect_with_connector(connector)
-        .await
 }
 
 async fn current_key(signer: &mut SignerClient<Channel>) -> Result<IdentityUpdate, Box<dyn Error>> {

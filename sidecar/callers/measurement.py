@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sidecar.callers.credentials import Credentials, Peer, process_start
-from sidecar.callers.executables import Executables, FileIdentity
+from sidecar.callers.executables import Executable, Executables
 from sidecar.callers.interpreters import is_interpreter
 from sidecar.callers.kernel import numbers_are_ours
 from sidecar.callers.proc import boot_time, cgroup_path, security_label
@@ -27,7 +27,7 @@ class Measured:
     # In ticks since the boot, as the time of day may be set.
     start: int | None = None
     # `None`: it cannot be read, or the process cannot be seen.
-    executable: FileIdentity | None = None
+    executable: Executable | None = None
 
     def require_same(self, earlier: Measured) -> None:
         """Compares what stays the same until the next execve(2).
@@ -35,8 +35,15 @@ class Measured:
         Raises:
             CallerRefused: it runs another program than it did.
         """
-        if (self.start, self.executable) != (earlier.start, earlier.executable):
+        if self._constant() != earlier._constant():
             raise CallerRefused(_ANOTHER)
+
+    def _constant(self) -> tuple[object, ...]:
+        if self.executable is None:
+            return (self.start,)
+        # Not its times: they change with each link to the file, and when it is removed.
+        file = self.executable.identity
+        return self.start, file.device, file.inode, self.executable.sha256
 
 
 def measure(peer: Peer, executables: Executables) -> Measured:
@@ -64,7 +71,7 @@ def measure(peer: Peer, executables: Executables) -> Measured:
 def _visible(credentials: Credentials, executables: Executables) -> Measured:
     directory = Path(f"/proc/{credentials.pid}")
     try:
-        start = process_start(credentials.pid)
+        start, file = process_start(credentials.pid), _file(directory)
         path = _executable_path(directory)
         executable = executables.read(directory / "exe")
         process = CallingProcess(
@@ -78,11 +85,20 @@ def _visible(credentials: Credentials, executables: Executables) -> Measured:
             label=_label(directory),
         )
         # A path or a label that is another program's is none of this one's.
-        if (process_start(credentials.pid), _executable_path(directory)) != (start, path):
+        if (process_start(credentials.pid), _file(directory)) != (start, file):
             raise CallerRefused(_ANOTHER)
     except ProcessLookupError as error:
         raise CallerRefused("the process has ended") from error
-    return Measured(process, start, executable.identity if executable else None)
+    return Measured(process, start, executable)
+
+
+def _file(directory: Path) -> tuple[int, int] | None:
+    """Which file the process runs, whatever it is called."""
+    try:
+        status = (directory / "exe").stat()
+    except (PermissionError, FileNotFoundError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _executable_path(directory: Path) -> str | None:

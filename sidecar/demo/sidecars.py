@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2 as pb
 from sidecar.admin.client import AdminClient, CommandFailed
@@ -17,6 +17,9 @@ from sidecar.demo.softhsm import SoftHsmStore
 
 class Served(Process):
     """One `meshkey serve` with its own configuration file and admin socket."""
+
+    # What Python runs as `meshkey`.
+    module: ClassVar = "sidecar"
 
     def __init__(
         self,
@@ -32,7 +35,7 @@ class Served(Process):
         )
         super().__init__(
             name,
-            [sys.executable, "-m", "sidecar", "serve", "--config", str(self.configuration)],
+            [sys.executable, "-m", self.module, "serve", "--config", str(self.configuration)],
             directory / f"{name}.log",
             environment,
         )

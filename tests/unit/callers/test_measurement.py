@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +107,37 @@ def test_another_program_shows_by_its_file_and_by_its_start(peer: Peer) -> None:
     ):
         with pytest.raises(CallerRefused, match="another program"):
             other.require_same(measured)
+
+
+def _link(program: Path) -> None:
+    program.with_name("link").hardlink_to(program)
+
+
+def _replace(program: Path) -> None:
+    other = program.with_name("other")
+    other.write_bytes(b"a newer version")
+    other.rename(program)
+
+
+@pytest.mark.parametrize("change", [_link, Path.unlink, _replace])
+def test_what_is_done_to_a_files_names_changes_no_process(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """Such as an update of Envoy's package while it runs."""
+    program = Path(shutil.copy(SLEEP, tmp_path / "program"))
+    with subprocess.Popen([program, "600"]) as child:
+        eventually(lambda: Path(f"/proc/{child.pid}/exe").readlink() == program)
+        pidfd = os.pidfd_open(child.pid)
+        with closing(Peer(Credentials(1, 2, child.pid), pidfd)) as peer:
+            executables = Executables()
+            before = measure(peer, executables)
+            change(program)
+            after = measure(peer, executables)
+            child.kill()
+    after.require_same(before)
+    assert before.executable
+    assert after.executable
+    assert after.executable.identity != before.executable.identity
 
 
 @pytest.mark.parametrize("visible", [True, False])
