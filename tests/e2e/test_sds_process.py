@@ -70,7 +70,7 @@ def test_a_stock_envoy_follows_the_roots_of_a_sidecar_that_rotates_and_is_killed
     lab: Lab, stack: ExitStack, api: str
 ) -> None:
     store, directory = lab.store(), lab.short_path("sp")
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     new = Forge(directory, "new")
     trust(lab, directory / "roots.pem")
     serving = stack.enter_context(Serving(lab, store, directory))
