@@ -12,6 +12,7 @@ import pytest
 from sidecar.demo.envoy import Envoy
 from tests.e2e.application import Application
 from tests.e2e.lab import Lab, open_labs
+from tests.e2e.record import wait_for_identity
 from tests.fixtures.limits import time_limit
 
 # So much before pytest-timeout ends everything.
@@ -41,6 +42,7 @@ def application(shared_application: Application) -> Application:
 def server(lab: Lab, shared_application: Application) -> Iterator[Envoy]:
     """envoy-config/server.yaml before the application."""
     with lab.server(shared_application.port) as envoy:
+        wait_for_identity(envoy)
         yield envoy
 
 
@@ -48,6 +50,7 @@ def server(lab: Lab, shared_application: Application) -> Iterator[Envoy]:
 def client(lab: Lab, server: Envoy) -> Iterator[Envoy]:
     """envoy-config/client.yaml, connected to `server`."""
     with lab.client(server.port("mtls")) as envoy:
+        wait_for_identity(envoy)
         yield envoy
 
 

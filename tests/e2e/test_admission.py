@@ -126,6 +126,7 @@ def test_a_source_holds_no_more_handshakes_than_its_own(
 ) -> None:
     text = limited("source_max_handshakes: 3")
     server = stack.enter_context(lab.server(application.port, text))
+    wait_for_identity(server)
     port, record = server.port("mtls"), Record(server)
     held = [stack.enter_context(begin(port)) for _ in range(10)]
     record.wait_for_handshakes(server__failed__source_too_many=7)
@@ -149,6 +150,7 @@ def test_a_source_that_begins_too_often_costs_no_more_signatures_than_its_rate(
     many, burst = 100, 5
     text = limited(f"source_rate: {{per_second: 1, burst: {burst}}}")
     server = stack.enter_context(lab.server(application.port, text))
+    wait_for_identity(server)
     port, record, start = server.port("mtls"), Record(server), time.monotonic()
     held = [stack.enter_context(begin(port)) for _ in range(many)]
     admitted = sum(answered(connection) for connection in held)
@@ -167,6 +169,7 @@ def test_the_rate_of_a_listener_is_for_all_sources_together(
 ) -> None:
     text = limited("handshake_rate: {per_second: 1, burst: 4}")
     server = stack.enter_context(lab.server(application.port, text))
+    wait_for_identity(server)
     port, record, start = server.port("mtls"), Record(server), time.monotonic()
     held = [
         stack.enter_context(begin(port, source))
@@ -183,6 +186,7 @@ def test_a_unix_socket_has_no_sources(lab: Lab, application: Application, stack:
     text = bootstrap("server", {address: '{pipe: {path: "${RUN_DIR}/mtls.sock"}}'})
     text = limited("source_rate: {per_second: 1, burst: 1}", text)
     server = stack.enter_context(lab.server(application.port, text))
+    wait_for_identity(server)
     context = client_context(lab.credentials(CLIENT))
     for _ in range(5):
         assert call_unix(server.directory / "mtls.sock", context).status == 200

@@ -107,7 +107,7 @@ def test_a_withdrawn_identity_loses_a_servers_connections_on_every_worker_and_co
     assert callers.refused()
     record.wait_for_handshakes(server__ok=2 * MANY, server__failed__identity_withdrawn=1)
     assert record.signatures() == {"asked": 2 * MANY, "made": 2 * MANY}
-    assert ours.acknowledged == [1, 2]
+    wait_for(lambda: ours.acknowledged == [1, 2], "the answer")
 
     ours.publish()
     wait_for(lambda: not callers.refused(), "the identity is back")

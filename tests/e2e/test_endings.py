@@ -13,7 +13,7 @@ from sidecar.demo.processes import wait_for
 from sidecar.demo.sidecars import Sidecar
 from tests.e2e.application import Application
 from tests.e2e.lab import Lab
-from tests.e2e.record import Record
+from tests.e2e.record import Record, wait_for_identity
 from tests.e2e.test_closing import Callers
 
 _SOME = 6
@@ -39,6 +39,7 @@ def test_a_deprovisioned_identity_loses_its_connections_and_traffic_is_back_when
     lab: Lab, application: Application, stack: ExitStack, sidecar: Sidecar
 ) -> None:
     server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=sidecar.socket))
+    wait_for_identity(server)
     callers = Callers(stack, server.port("mtls"), lab.credentials(CLIENT))
     wait_for(lambda: not callers.refused(), "it serves")
     record = Record(server)
@@ -61,6 +62,7 @@ def test_a_revoked_key_takes_its_connections_with_it_and_its_successor_serves(
     lab: Lab, application: Application, stack: ExitStack, sidecar: Sidecar
 ) -> None:
     server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=sidecar.socket))
+    wait_for_identity(server)
     callers = Callers(stack, server.port("mtls"), lab.credentials(CLIENT))
     wait_for(lambda: not callers.refused(), "it serves")
     record = Record(server)

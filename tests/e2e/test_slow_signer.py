@@ -18,7 +18,7 @@ from tests.e2e.at_once import OK, ask, ask_at_once
 from tests.e2e.fake_signer import FakeSigner
 from tests.e2e.lab import HTTP1_TO_SERVER, Lab, bootstrap, without_waker
 from tests.e2e.peers import call_unix, client_context
-from tests.e2e.record import Record, gauge
+from tests.e2e.record import Record, gauge, wait_for_identity
 from tests.e2e.shim import Shim
 from tests.fixtures.waiting import soon
 
@@ -84,6 +84,7 @@ async def test_fifty_handshakes_wait_for_the_token_while_plaintext_flows(
 ) -> None:
     text = with_plain_listener(woken_by(waker, bootstrap("server")))
     with lab.server(application.port, text, SIGNER_SOCKET=slow.socket) as server:
+        wait_for_identity(server)
         covered = 1 if waker == "wf" else 0
         wait_for(lambda: gauge(server, "waker.workers") == covered, "the waker")
         context = client_context(lab.credentials(CLIENT), "http/1.1")
@@ -114,6 +115,7 @@ def test_a_token_that_takes_50_ms_signs_for_many_handshakes_at_once(
 ) -> None:
     text = woken_by(waker, bootstrap("server"))
     with lab.server(application.port, text, SIGNER_SOCKET=slow.socket) as server:
+        wait_for_identity(server)
         context = client_context(lab.credentials(CLIENT), "http/1.1")
         shim.rule("C_Sign delay 50")
         record = Record(server)
@@ -160,6 +162,7 @@ def test_more_handshakes_than_allowed_are_refused_at_once(
 ) -> None:
     text = bootstrap("server", {"max_handshakes: 1024": "max_handshakes: 5"})
     with lab.server(application.port, text, SIGNER_SOCKET=slow.socket) as server:
+        wait_for_identity(server)
         context = client_context(lab.credentials(CLIENT), "http/1.1")
         record = Record(server)
         shim.rule("C_Sign hang")
