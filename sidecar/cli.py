@@ -124,14 +124,16 @@ def probe(config: Path, as_json: bool, names: tuple[str, ...]) -> None:
 @json_option
 @one_line_errors
 def doctor(config: Path, as_json: bool) -> None:
-    """Examine the token and the settings; exits with 69 if something would not work."""
+    """Examine token, settings and machine; exits with 69 if something would not work."""
     from sidecar import tables
     from sidecar.app.clock import wall
     from sidecar.app.token import open_token
     from sidecar.doctor.examination import examine
     from sidecar.doctor.finding import Verdict
+    from sidecar.doctor.surroundings import examine_surroundings
 
-    findings = list(examine(settings_of(config), open_token, wall()))
+    settings, now = settings_of(config), wall()
+    findings = [*examine(settings, open_token, now), *examine_surroundings(settings, now)]
     tables.show_findings(findings, as_json=as_json)
     if any(finding.verdict is Verdict.FAILURE for finding in findings):
         sys.exit(EXIT_FAILED)

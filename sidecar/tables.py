@@ -206,6 +206,7 @@ def _identity(status: pb.IdentityStatus) -> dict[str, Any]:
         "not_after": _time(status.not_after),
         "next_renewal": _time(status.next_renewal),
         "deprovisioned_at": _time(max(status.deprovisioned_at, 0)),
+        "lease_end": _time(status.lease_end),
         "trust": [
             {"trust_domain": each.trust_domain, "roots": each.roots, "error": each.error}
             for each in status.trust
@@ -237,6 +238,7 @@ def _facts(status: pb.IdentityStatus) -> list[tuple[str, str]]:
             ("certificate", f"serial {status.serial}, from CA {status.authority}"),
             ("valid", f"from {_time(status.not_before)} to {_time(status.not_after)}"),
             ("renewal", f"at {_time(status.next_renewal)}"),
+            ("signs", f"until {_time(status.lease_end)} unless a CA answers before"),
         ]
     trusted = [_trusted(each) for each in status.trust]
     followers = [_follower(each) for each in status.subscribers]

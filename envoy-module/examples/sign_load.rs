@@ -14,10 +14,11 @@ use hyper_util::rt::TokioIo;
 use proto::sign_response::Result as Answer;
 use proto::signer_client::SignerClient;
 use proto::{IdentityUpdate, Purpose, SignRequest, SignRequests, WatchRequest};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
+
+mod named;
 
 #[allow(clippy::all, clippy::pedantic, dead_code)]
 mod proto {
@@ -52,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn connect(socket: String) -> Result<Channel, tonic::transport::Error> {
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
-        async { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+        async move { named::connect(&socket).map(TokioIo::new) }
     });
     Endpoint::from_static("http://signer.meshkey")
         .connect_with_connector(connector)

@@ -200,6 +200,7 @@ mod tests {
     fn shake(companion: &Companion, spiffe_id: &str) {
         let peer = Peer {
             spiffe_id: spiffe_id.parse().unwrap(),
+            expires: std::time::SystemTime::now(),
             forwarded: "By=us".to_owned(),
             tls: "TLSv1.3".to_owned(),
             protocol: Vec::new(),

@@ -9,6 +9,8 @@
 //! peers: {spiffe_ids: [...]}           # who may be on the other end
 //! max_handshakes: 1024                 # in flight at once; more are refused
 //! handshake_timeout_ms: 10000          # for one handshake, signature included; at most this
+//! peer_expiry_slack_ms: 60000          # a connection ends so long after its peer's certificate;
+//!                                      # default: it goes on, as with Envoy's own TLS
 //! # listeners only: how often handshakes begin; no limit unless given
 //! handshake_rate: {per_second: 80, burst: 80}   # burst: how many at once, default one second's
 //! source_rate: {per_second: 20, burst: 40}      # of each source: an IPv4 /24, an IPv6 /64
@@ -49,6 +51,8 @@ const MAX_SOCKET_PATH: usize = 107;
 /// with it (`HANDSHAKE_TIMEOUT` in sidecar/identity/keyring.py).
 const MAX_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
+const MAX_PEER_EXPIRY_SLACK_MS: u64 = 86_400_000;
+
 /// A checked configuration.
 #[derive(Debug, PartialEq)]
 pub struct Config {
@@ -61,6 +65,8 @@ pub struct Config {
     pub any_workload: bool,
     pub limits: Limits,
     pub handshake_timeout: Duration,
+    /// How long a connection may outlive its peer's certificate; `None`: it may.
+    pub peer_expiry_slack: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +83,7 @@ struct Document {
     max_handshakes: usize,
     #[serde(default = "default_handshake_timeout_ms")]
     handshake_timeout_ms: u64,
+    peer_expiry_slack_ms: Option<u64>,
     handshake_rate: Option<RateDocument>,
     source_rate: Option<RateDocument>,
     source_max_handshakes: Option<usize>,
@@ -134,6 +141,10 @@ impl Config {
             any_workload,
             limits,
             handshake_timeout: handshake_timeout(document.handshake_timeout_ms)?,
+            peer_expiry_slack: document
+                .peer_expiry_slack_ms
+                .map(peer_expiry_slack)
+                .transpose()?,
         })
     }
 }
@@ -205,6 +216,16 @@ fn matcher(role: Role, peers: Peers, any_workload: bool) -> Result<PeerMatcher, 
             .map(PeerMatcher::AnyOf)
             .map_err(|reason| format!("peers.trust_domain: {reason}")),
     }
+}
+
+fn peer_expiry_slack(milliseconds: u64) -> Result<Duration, String> {
+    if milliseconds > MAX_PEER_EXPIRY_SLACK_MS {
+        return Err(format!(
+            "peer_expiry_slack_ms must be at most {MAX_PEER_EXPIRY_SLACK_MS}, a day: leave it out to \
+             let connections outlive their peers' certificates"
+        ));
+    }
+    Ok(Duration::from_millis(milliseconds))
 }
 
 fn limits(role: Role, document: &Document) -> Result<Limits, String> {
@@ -333,6 +354,7 @@ mod tests {
             config.peers,
             PeerMatcher::Exactly(vec![ID.parse().unwrap()])
         );
+        assert_eq!(config.peer_expiry_slack, None);
         assert!(config.sni.is_none() && config.alpn.is_empty());
     }
 
@@ -450,6 +472,10 @@ mod tests {
             (
                 r#"{"signer":"/s","handshake_timeout_ms":10001,"peers":{"trust_domain":"a"}}"#,
                 "handshake_timeout_ms must be at most 10000: ",
+            ),
+            (
+                r#"{"signer":"/s","peer_expiry_slack_ms":86400001,"peers":{"trust_domain":"a"}}"#,
+                "peer_expiry_slack_ms must be at most 86400000",
             ),
             ("", "configuration"),
         ];

@@ -119,16 +119,23 @@ pub enum Ending {
     IdentityWithdrawn,
     KeyRevoked,
     PeerDenied,
+    PeerExpired,
 }
 
 impl Ending {
-    pub const ALL: [Self; 3] = [Self::IdentityWithdrawn, Self::KeyRevoked, Self::PeerDenied];
+    pub const ALL: [Self; 4] = [
+        Self::IdentityWithdrawn,
+        Self::KeyRevoked,
+        Self::PeerDenied,
+        Self::PeerExpired,
+    ];
 
     pub fn reason(self) -> Reason {
         match self {
             Self::IdentityWithdrawn => Reason::IdentityWithdrawn,
             Self::KeyRevoked => Reason::KeyRevoked,
             Self::PeerDenied => Reason::PeerDenied,
+            Self::PeerExpired => Reason::PeerExpired,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who is on the other end of an established connection.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use crate::failure::{Failure, Reason};
 use crate::identity::snapshot::Snapshot;
@@ -12,6 +13,8 @@ use crate::tls::session::Session;
 #[derive(Debug)]
 pub struct Peer {
     pub spiffe_id: SpiffeId,
+    /// When its certificate does.
+    pub expires: SystemTime,
     /// One element of an `x-forwarded-client-cert` header, whole.
     pub forwarded: String,
     /// Version, cipher suite and key exchange, separated by spaces.
@@ -27,7 +30,8 @@ impl Peer {
             let detail = "the peer presented no certificate";
             return Err(Failure::new(Reason::NoPeerCertificate, detail));
         };
-        let spiffe_id = Leaf::parse(leaf)?.spiffe_id()?;
+        let parsed = Leaf::parse(leaf)?;
+        let spiffe_id = parsed.spiffe_id()?;
         Ok(Self {
             forwarded: forwarded(&local.spiffe_id, leaf, &spiffe_id),
             tls: parameters(session),
@@ -37,6 +41,7 @@ impl Peer {
                 .unwrap_or_default()
                 .to_vec(),
             spiffe_id,
+            expires: parsed.expires(),
         })
     }
 }

@@ -54,7 +54,7 @@ pub enum Gauge {
     InFlightMax,
     /// Clusters configured with `allow_any_workload`.
     AnyWorkload,
-    /// Signers that are there and have said who we are, or that we are no more.
+    /// Signers that are there and have said who we are.
     SignersConnected,
     /// The generation taken last.
     Generation,
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_counter_has_its_own_name() {
+    fn every_counter_has_its_own_name_and_the_page_tells_every_reason() {
         let names = counter_names();
         assert_eq!(names.len(), COUNTERS);
         let failed = Counter::HandshakeFailed(Role::Client, Reason::PeerExpired);
@@ -265,6 +265,10 @@ mod tests {
             "meshkey.snapshots.refused"
         );
         assert_eq!(names[Counter::PeerDenied.index()], "meshkey.peers.denied");
+        let page = include_str!("../../docs/envoy-module.md");
+        for reason in Reason::ALL.map(Reason::as_str) {
+            assert!(page.contains(&format!("`{reason}`")), "{reason}");
+        }
         let unique: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
     }

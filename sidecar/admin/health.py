@@ -9,7 +9,7 @@ from sidecar.identity.identity import Identity
 
 # An alarm is not yet a failure: a pod that is restarted for it loses what still works. Nor is an
 # identity that was deprovisioned: it is as it was told to be, and no restart changes that.
-_UNWELL = (Health.WAITING, Health.EXPIRED)
+_UNWELL = (Health.WAITING, Health.LAPSED, Health.EXPIRED)
 
 
 def problems_of(seen: Observed) -> list[str]:
@@ -39,9 +39,16 @@ def _denied(seen: Observed) -> list[str]:
 
 
 def _problem(identity: Identity) -> str:
-    what = "expired" if identity.health is Health.EXPIRED else "no certificate yet"
+    error = f": {identity.last_error}" if identity.last_error else ""
+    return f"identity {identity.name!r}: {_state(identity)}{error}"
+
+
+def _state(identity: Identity) -> str:
     if identity.health is Health.WAITING and identity.store.current:
-        what = "its key was revoked, and there is no other yet"
-    return f"identity {identity.name!r}: {what}" + (
-        f": {identity.last_error}" if identity.last_error else ""
-    )
+        return "its key was revoked, and there is no other yet"
+    if identity.health is Health.WAITING:
+        return "no certificate yet"
+    if identity.health is Health.EXPIRED:
+        return "expired"
+    lease = identity.keyring.leases.newest
+    return f"its lease is over: {lease.silence}" if lease else "its key has no lease"

@@ -77,6 +77,12 @@ class Numbers(Collector):
             "identity",
             {name: (end - now).total_seconds() for name, end in not_after.items()},
         )
+        yield _gauge(
+            "meshkey_lease_end_seconds",
+            "When nothing is signed any more unless a CA answers, in seconds since 1970.",
+            "identity",
+            {each.name: end.timestamp() for each in identities if (end := each.lease_end)},
+        )
         renewals = CounterMetricFamily(
             "meshkey_renewals", "Attempts to renew.", labels=["identity", "result"]
         )

@@ -69,6 +69,8 @@ def _identity(identity: Identity, token: str) -> pb.IdentityStatus:
         status.not_before = int(snapshot.chain.not_before.timestamp())
         status.not_after = int(snapshot.chain.not_after.timestamp())
         status.next_renewal = int(due.timestamp())
+        if lease_end := identity.lease_end:
+            status.lease_end = int(lease_end.timestamp())
     return status
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -16,7 +15,6 @@ from sidecar.callers.policy import Bearers, NoBearers, Rule, RulePolicy
 from sidecar.config.callers import CallerSettings
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigurationError
-from sidecar.separation.checks import Process, checks
 
 _NO_RULES = """nobody may use the sockets: say who may, as in
 [[caller]]
@@ -43,8 +41,6 @@ class KnownCallers:
 
     def prepare(self, settings: Settings) -> Callable[[], None]:
         require_rules(settings)
-        for _, check in checks(settings, Process.current(), os.environ):
-            check()
         policy = self._policy_of(settings.callers)
         return lambda: self._change(policy)
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from sidecar.app.anchors import anchors_of
-from sidecar.app.clock import moment, wall
+from sidecar.app.clock import boot_id, moment, reading, wall
 from sidecar.app.parts import Parts
 from sidecar.ca.failover import Failover, GuardedAuthority
 from sidecar.config.identities import GatewaySettings, IdentitySettings
 from sidecar.config.settings import DEFAULT
 from sidecar.core.key_label import owner_of
+from sidecar.core.lease import LeaseTerms
 from sidecar.core.purpose import purposes_of
 from sidecar.core.rotation import RotationPolicy
 from sidecar.identity.destruction import Destruction
+from sidecar.identity.disk import Disk
 from sidecar.identity.ending import Ending
 from sidecar.identity.enrolment import Enrolment, Wish
 from sidecar.identity.identity import Identity, Schedule
 from sidecar.identity.keyring import Keyring
 from sidecar.identity.keys import Destroys, GivenKey, KeySource, MadeKeys, Spared
+from sidecar.identity.lease_memory import LeaseMemory
+from sidecar.identity.leases import Leases
 from sidecar.identity.memory import Memory, NoMemory, SavedMemory
 from sidecar.identity.orphans import Orphans
 from sidecar.identity.publisher import Publisher
@@ -29,6 +34,7 @@ from sidecar.identity.remains import Remains
 from sidecar.identity.revocations import Revocations, Unrevoked
 from sidecar.identity.revoking import Revoking
 from sidecar.identity.saved import SavedCertificates
+from sidecar.identity.saved_leases import SavedLeases
 from sidecar.identity.store import SnapshotStore
 from sidecar.identity.tombstones import FileTombstones, NoTombstones, Tombstone, Tombstones
 from sidecar.token.base import KeyId
@@ -68,19 +74,21 @@ class Assembly:
         source, destroys = await self._keys(tombstone)
         store = SnapshotStore()
         revocations = Revocations(self.name, revoked, wall)
+        terms = LeaseTerms(settings.lease, settings.lease_grace or timedelta(0))
+        leases = Leases(terms, reading)
         publisher = Publisher(
             self.name,
             settings.spiffe_id,
             purposes_of(settings.sides, tls12=settings.tls12),
             store,
-            Keyring(destroys, store, wall),
+            Keyring(destroys, store, wall, leases),
             revocations,
             parts.audit,
             parts.denials,
         )
         wish = Wish(settings.sides, settings.lifetime, settings.longest)
         keys = Unrevoked(source, revocations)
-        memory = self._memory(wish, keys)
+        memory = self._memory(wish, keys, leases)
         ending = self._ending(publisher, memory, tombstones)
         if tombstone:
             ending.resume(tombstone)
@@ -129,16 +137,19 @@ class Assembly:
         parts = self._parts
         return Remains(self._owner, self._given, parts.token, parts.executor, self._destruction)
 
-    def _memory(self, wish: Wish, keys: KeySource) -> Memory:
+    def _memory(self, wish: Wish, keys: KeySource, leases: Leases) -> Memory:
         settings, parts = self._settings, self._parts
         if settings.state is None:
             return NoMemory()
+        disk = Disk()
         return SavedMemory(
             self.name,
             settings.spiffe_id,
             wish,
             keys,
             SavedCertificates(settings.state),
+            LeaseMemory(self.name, leases, SavedLeases(settings.state), boot_id(), disk),
+            disk,
             parts.token,
             parts.executor,
             parts.audit,

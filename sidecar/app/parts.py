@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,10 +17,12 @@ from sidecar.admin.service import AdminService, ObserverService
 from sidecar.app.behind_proxy import Front, serve_behind_proxy
 from sidecar.app.clock import wall
 from sidecar.app.reload import Reload
+from sidecar.app.start import KeptApart
 from sidecar.app.token import open_token
 from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
 from sidecar.callers.accept_proxy import Door
+from sidecar.callers.admin_door import AdminDoor
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
 from sidecar.deny.base import NO_DENIALS, Denials
@@ -55,6 +58,13 @@ class Parts:
         self.reload = Reload(settings, read, lambda: self.audit)
         self.executor = TokenExecutor(threads, settings.token.backlog)
         stack.callback(self.executor.close)
+        signer = settings.signer
+        self.admin_door = AdminDoor(
+            os.geteuid(),
+            (rule.uid for rule in settings.callers),
+            allow_own_user=signer is not None and signer.allow_own_user,
+        )
+        self.reload.register(KeptApart(self.admin_door))
 
     async def start(
         self, server: grpc.aio.Server, path: Path, mode: int, group: int | None = None
@@ -96,7 +106,8 @@ class Parts:
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
         admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
-        await self.start(server, admin.socket, 0o600)
+        front = Front(admin.socket, 0o600, self.admin_door)
+        await serve_behind_proxy(self.stack, front, server, Forwarded(), self.audit, _GRACE_S)
         if admin.read_only:
             server = unix_server()
             admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import structlog
 
+from sidecar.callers.admin_door import AdminDoor
 from sidecar.config.settings import Settings
 from sidecar.hardening.memory import lock_memory
 from sidecar.hardening.privileges import user_name
@@ -28,5 +30,26 @@ def prepare(settings: Settings) -> None:
         log.info("memory is not locked, and may be swapped out", reason=reason)
     if settings.signer and settings.signer.allow_own_user:
         log.warning("callers may be the sidecar's own user: for evaluation only")
+    _require_apart(settings, process)
+
+
+class KeptApart:
+    """`Reloadable`: other callers are kept apart like those of the start.
+
+    It takes no settings by itself: what callers are allowed is another's.
+    """
+
+    takes: frozenset[str] = frozenset()
+
+    def __init__(self, door: AdminDoor) -> None:
+        self._door = door
+
+    def prepare(self, settings: Settings) -> Callable[[], None]:
+        _require_apart(settings, Process.current())
+        users = frozenset(rule.uid for rule in settings.callers)
+        return lambda: self._door.replace(users)
+
+
+def _require_apart(settings: Settings, process: Process) -> None:
     for _, check in checks(settings, process, os.environ):
         check()

@@ -49,6 +49,17 @@ class CertifiedSettings:
         "the fraction of the lifetime by which that is earlier or later, by chance",
         default=0.1,
     )
+    lease: timedelta | None = setting(
+        duration,
+        "how long its key signs after a CA has answered, also where its certificate is valid "
+        "for longer; by default as long as that",
+        default=None,
+    )
+    lease_grace: timedelta | None = setting(
+        duration,
+        "so much longer while no CA can be reached, never past the end of the certificate",
+        default=None,
+    )
     root_settle: timedelta = setting(
         duration,
         "how long a new root is published before a certificate under it is asked for",

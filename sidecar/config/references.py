@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from sidecar.config.authorities import FileCaSettings
@@ -13,6 +14,8 @@ from sidecar.errors import ConfigurationError
 
 # A secret's name with this ending means the roots beside the certificate.
 CA_SUFFIX = "-cacert"
+# Half of it is for renewals, and an attempt may take seconds.
+_SHORTEST_LEASE = timedelta(seconds=10)
 
 
 def checked(settings: Settings) -> Settings:
@@ -72,6 +75,15 @@ def _check_identity(section: str, identity: CertifiedSettings, settings: Setting
     if identity.renew_at + identity.renew_jitter >= 1:
         raise ConfigurationError(
             f"{section}: renew_at and renew_jitter reach the end of the certificate's life"
+        )
+    if identity.lease is not None and identity.lease < _SHORTEST_LEASE:
+        raise ConfigurationError(
+            f"{section}.lease is too short: half of it has to do for a renewal, so make it "
+            f"{_SHORTEST_LEASE.seconds}s or more"
+        )
+    if identity.lease is None and identity.lease_grace:
+        raise ConfigurationError(
+            f"{section}.lease_grace extends a lease: set {section}.lease, too, or leave it out"
         )
     if identity.longest < identity.lifetime:
         raise ConfigurationError(

@@ -105,12 +105,10 @@ class Lease:
         return boot >= self.deadline
 
     @property
-    def end_in_words(self) -> str:
-        """What to say when it is over."""
-        return (
-            "its lease is over: no CA has issued a certificate since "
-            f"{self.answered.isoformat(timespec='seconds')}"
-        )
+    def silence(self) -> str:
+        """What to say when it is over, after that it is."""
+        since = self.answered.isoformat(timespec="seconds")
+        return f"no CA has issued a certificate since {since}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class LeaseNote:
             grace=min(self.lease.grace, terms.grace),
         )
         if lease.is_over(now.boot):
-            raise CertificateRefused(lease.end_in_words)
+            raise CertificateRefused(f"its lease is over: {lease.silence}")
         return lease
 
     def _age(self, boot_id: str, now: Reading) -> timedelta:

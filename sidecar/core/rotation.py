@@ -38,6 +38,8 @@ class Health(Enum):
     LATE = "late"
     # Three quarters of it are gone, and a tenth of the lifetime or less is left.
     CRITICAL = "critical"
+    # The certificate is valid still, and no CA has answered for longer than its lease.
+    LAPSED = "lapsed"
     EXPIRED = "expired"
     # It was ended on command, and is to be so.
     DEPROVISIONED = "deprovisioned"

@@ -1,21 +1,15 @@
-"""What comes of an end on command, and the disk that is to remember it."""
+"""What comes of an end on command."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
 
 from sidecar.core.journal import Fact
 from sidecar.identity.remains import Cleared
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.identity.tombstones import StillValid, still_valid
-from sidecar.one_thread import OneThread
-
-_T = TypeVar("_T")
-# A disk that hangs must not keep keys on the token.
-_PATIENCE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -29,24 +23,6 @@ class Ended:
     tombstone: str
     # What could not be done, for people; nothing: all was.
     problems: tuple[str, ...]
-
-
-class Disk:
-    """Asks the disk for one thing at a time, without blocking the event loop."""
-
-    def __init__(self) -> None:
-        self._thread = OneThread(_PATIENCE)
-
-    async def run(self, work: Callable[[], _T]) -> _T:
-        """What `work` returns.
-
-        Raises:
-            OSError: what it raises, or it does not come back.
-        """
-        try:
-            return await self._thread.run(work)
-        except TimeoutError as error:
-            raise OSError("the disk does not answer") from error
 
 
 def certificates_of(grants: Sequence[KeyGrant], now: datetime) -> tuple[StillValid, ...]:

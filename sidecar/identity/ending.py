@@ -11,8 +11,8 @@ import structlog
 
 from sidecar.core.journal import NOWHERE, Fact, Journal
 from sidecar.errors import IdentityDeprovisioned, NotDeprovisioned, StateUnwritable
+from sidecar.identity.disk import Disk
 from sidecar.identity.ended import (
-    Disk,
     Ended,
     certificate_facts,
     certificates_of,

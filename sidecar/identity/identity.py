@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 # Between two looks at the clocks and at the sources of roots.
 _TICK_S = 1.0
+_ALARMS = {Health.LATE, Health.CRITICAL, Health.LAPSED, Health.EXPIRED}
 # Between two attempts to clear away keys that were ended and would not go.
 _AGAIN_S = 30.0
 
@@ -104,10 +105,20 @@ class Identity:
 
     @property
     def health(self) -> Health:
-        """How its certificate is doing now."""
+        """How its certificate, and the lease of its key, are doing now."""
         if self.ending.deprovisioned:
             return Health.DEPROVISIONED
-        return self._rotation.health(self._clock().wall)
+        now = self._clock().wall
+        health, current = self._rotation.health(now), self.store.current
+        if current is None or health is Health.WAITING:
+            return health
+        return self.keyring.leases.health(health, now, current.chain.not_after)
+
+    @property
+    def lease_end(self) -> datetime | None:
+        """When nothing is signed any more unless a CA answers; `None` before the first."""
+        current = self.store.current
+        return self.keyring.leases.end(current.chain.not_after) if current else None
 
     async def run(self) -> None:
         """Keeps the identity valid until cancelled."""
@@ -115,6 +126,7 @@ class Identity:
             group.create_task(self._keep_watch())
             group.create_task(self._keep_valid())
             group.create_task(self._keep_cleared())
+            group.create_task(self._memory.follow())
 
     async def renew(self) -> int:
         """Gets a new certificate now, for a new key unless one is given; returns its generation.
@@ -208,6 +220,7 @@ class Identity:
             current = self.store.current
             kept = {current.key_id} if current and self._memory.lasts else set()
             await self.keyring.close(kept)
+            await self._memory.note()
 
     async def _keep_watch(self) -> None:
         """Looks at the clocks, the roots and the time that is left."""
@@ -272,6 +285,7 @@ class Identity:
         kept = await self._memory.recall(self.anchors.own, self._clock().wall)
         self.ending.require_active()
         if kept is not None:
+            self.keyring.leases.resume(kept.enrolled.key.id, kept.lease)
             self._publish(kept.enrolled, kept.obtained)
         self.begun.set()
         return kept is not None and bool(self._rotation.wait(self._clock()))
@@ -312,6 +326,7 @@ class Identity:
             raise
         # From here to its publication nothing is awaited.
         obtained = self._clock().wall
+        self.keyring.leases.begin(enrolled.key.id, enrolled.chain)
         generation = self._publish(enrolled, obtained)
         self.renewals.succeeded += 1
         await self._memory.keep(enrolled, obtained)
@@ -353,7 +368,7 @@ class Identity:
         generation = self.publisher.publish(enrolled, self.anchors.bundles(now.wall))
         self.last_error = ""
         self._rotation = self._rotation.succeeded(
-            now, obtained, enrolled.chain.not_after, _chance()
+            now, obtained, self.keyring.leases.renew_before(enrolled.chain.not_after), _chance()
         )
         if previous:
             self._lost.intersection_update({previous.key_id})
@@ -363,6 +378,7 @@ class Identity:
         return generation
 
     def _remember(self, error: Exception) -> None:
+        self.keyring.leases.renewal_failed(error)
         self.last_error = str(error) or type(error).__name__
         self.renewals.failed += 1
 
@@ -376,9 +392,11 @@ class Identity:
             log.warning("certificate not renewed in time", **facts)
         elif health is Health.CRITICAL:
             log.error("certificate about to expire", **facts)
+        elif health is Health.LAPSED:
+            log.critical("lease over, nothing is signed", **facts)
         elif health is Health.EXPIRED:
             log.critical("certificate expired, nothing is signed", **facts)
-        elif health is Health.VALID and before in {Health.LATE, Health.CRITICAL, Health.EXPIRED}:
+        elif health is Health.VALID and before in _ALARMS:
             log.info("certificate valid again", identity=self.name)
 
 

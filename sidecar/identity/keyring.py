@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from sidecar.identity.keys import Destroys
+from sidecar.identity.leases import Leases
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.identity.store import SnapshotStore
 from sidecar.token.base import KeyId
@@ -34,8 +35,10 @@ class Keyring:
         destruction: Destroys,
         store: SnapshotStore,
         now: Callable[[], datetime],
+        leases: Leases,
         handshake_timeout: timedelta = HANDSHAKE_TIMEOUT,
     ) -> None:
+        self.leases = leases
         self._destruction = destruction
         self._store = store
         self._now = now
@@ -45,7 +48,17 @@ class Keyring:
         self._retirements: dict[KeyId, asyncio.Task[None]] = {}
 
     def grant(self, key_id: KeyId) -> KeyGrant | None:
-        """What may be signed with `key_id`; nothing for unknown and expired keys."""
+        """What may be signed with `key_id` now; nothing for unknown and expired keys.
+
+        Raises:
+            SigningRefused: the certificate is valid, and the key's lease is over.
+        """
+        if grant := self.unexpired(key_id):
+            self.leases.require(key_id)
+        return grant
+
+    def unexpired(self, key_id: KeyId) -> KeyGrant | None:
+        """The key's grant, whatever its lease: for whoever does not sign with it."""
         grant = self._grants.get(key_id)
         return grant if grant and self._now() < grant.not_after else None
 
@@ -83,6 +96,7 @@ class Keyring:
         """From here on nothing is signed with them. Whoever revokes them destroys them."""
         for key_id in key_ids:
             self._grants.pop(key_id, None)
+            self.leases.drop(key_id)
             if retirement := self._retirements.get(key_id):
                 retirement.cancel()
 
@@ -118,6 +132,7 @@ class Keyring:
     async def _destroy(self, *key_ids: KeyId) -> None:
         for key_id in key_ids:
             self._grants.pop(key_id, None)
+            self.leases.drop(key_id)
         ours = [key_id for key_id in key_ids if key_id not in self._distrusted]
         self._distrusted.difference_update(key_ids)
         await self._destruction.destroy(*ours)

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from datetime import datetime
+from typing import Protocol
 
 import structlog
 
 from sidecar.core.journal import NOWHERE, Journal
+from sidecar.core.lease import Lease
 from sidecar.core.spiffe import SpiffeId
 from sidecar.core.trust import TrustBundle
-from sidecar.errors import MeshkeyError
+from sidecar.errors import CertificateRefused
+from sidecar.identity.disk import Disk, facts_of
 from sidecar.identity.enrolment import Enrolled, Wish
 from sidecar.identity.keys import KeySource
+from sidecar.identity.lease_memory import LeaseMemory
 from sidecar.identity.saved import SavedCertificates, SavedIdentity
 from sidecar.identity.take_up import take_up
-from sidecar.one_thread import OneThread
 from sidecar.token.base import Token, TokenKey
 from sidecar.token.executor import TokenExecutor
 
 log = structlog.get_logger(__name__)
 
-_T = TypeVar("_T")
-# A disk that hangs must not hold up a renewal.
-_PATIENCE = timedelta(seconds=10)
-_HANGS = "the disk does not answer"
 # Instead of the name of a CA: which one it was is not saved.
 TAKEN_UP = "taken-up"
 
@@ -37,6 +35,8 @@ class Kept:
 
     enrolled: Enrolled
     obtained: datetime
+    # The rest of it.
+    lease: Lease
 
 
 class Memory(Protocol):
@@ -59,6 +59,14 @@ class Memory(Protocol):
         """Nothing is kept any more, durably. Raises `OSError`."""
         ...
 
+    async def follow(self) -> None:
+        """Keeps how far the lease has run up to date, while there is anything to keep."""
+        ...
+
+    async def note(self) -> None:
+        """Keeps that once, at the end. A failure is logged."""
+        ...
+
 
 class NoMemory:
     """For identities without a directory for it: each start begins anew."""
@@ -75,9 +83,18 @@ class NoMemory:
     async def forget(self) -> None:
         """There is nothing."""
 
+    async def follow(self) -> None:
+        """Returns at once."""
+
+    async def note(self) -> None:
+        """Nothing."""
+
 
 class SavedMemory:
-    """A file of `SavedCertificates`: what comes from it is checked like a CA's answer."""
+    """A file of `SavedCertificates`: what comes from it is checked like a CA's answer.
+
+    Beside it is its lease, without which it is of no use.
+    """
 
     lasts = True
 
@@ -88,6 +105,8 @@ class SavedMemory:
         wish: Wish,
         keys: KeySource,
         saved: SavedCertificates,
+        lease: LeaseMemory,
+        disk: Disk,
         token: Token,
         executor: TokenExecutor,
         journal: Journal = NOWHERE,
@@ -99,35 +118,40 @@ class SavedMemory:
         self._saved = saved
         self._token = token
         self._executor = executor
-        self._disk = OneThread(_PATIENCE)
+        self._lease = lease
+        self._disk = disk
         self._journal = journal
 
     async def recall(self, bundle: TrustBundle, now: datetime) -> Kept | None:
         """Looks at the file, then for its key on the token."""
         try:
-            saved = await self._on_disk(lambda: self._saved.load(self._name))
+            saved = await self._disk.run(lambda: self._saved.load(self._name))
             return await self._checked(saved, bundle, now) if saved else None
         except Exception as error:  # noqa: BLE001  # a start that finds nothing begins anew
-            log.warning("no certificate taken up", identity=self._name, **_facts(error))
+            log.warning("no certificate taken up", identity=self._name, **facts_of(error))
             return None
 
     async def keep(self, enrolled: Enrolled, obtained: datetime) -> None:
         """Durable when it returns."""
         saved = SavedIdentity(enrolled.key.id, enrolled.chain.certificates, obtained)
         try:
-            await self._on_disk(lambda: self._saved.save(self._name, saved))
+            await self._disk.run(lambda: self._saved.save(self._name, saved))
         except Exception as error:  # noqa: BLE001  # the new pair is in use all the same
-            log.error("certificate not saved", identity=self._name, **_facts(error))
+            log.error("certificate not saved", identity=self._name, **facts_of(error))
+        await self._lease.note()
 
     async def forget(self) -> None:
-        """Removes the file."""
-        await self._on_disk(lambda: self._saved.remove(self._name))
+        """Removes both files. A lease without its certificate is no use to anybody."""
+        await self._disk.run(lambda: self._saved.remove(self._name))
+        await self._lease.forget()
 
-    async def _on_disk(self, work: Callable[[], _T]) -> _T:
-        try:
-            return await self._disk.run(work)
-        except TimeoutError as error:
-            raise TimeoutError(_HANGS) from error
+    async def follow(self) -> None:
+        """Notes how far the lease has run, until cancelled."""
+        await self._lease.follow()
+
+    async def note(self) -> None:
+        """Durable when it returns."""
+        await self._lease.note()
 
     async def _checked(
         self, saved: SavedIdentity, bundle: TrustBundle, now: datetime
@@ -144,17 +168,21 @@ class SavedMemory:
         )
         if taken is None:
             return None
+        try:
+            lease = await self._lease.resume(taken.chain)
+        except CertificateRefused as error:
+            log.warning(
+                "saved certificate not used",
+                identity=self._name,
+                key_id=str(saved.key_id),
+                reason=str(error),
+            )
+            return None
         # It signs here and now, or it is of no use.
         schemes = await self._executor.run(lambda: tuple(self._token.schemes(taken.key)))
         log.info("certificate taken up", identity=self._name, key_id=str(taken.key.id))
         self._journal.record("key taken up", identity=self._name, key_id=str(taken.key.id))
-        return Kept(Enrolled(taken.key, schemes, taken.chain, TAKEN_UP), taken.obtained)
+        return Kept(Enrolled(taken.key, schemes, taken.chain, TAKEN_UP), taken.obtained, lease)
 
     async def _held(self) -> Sequence[TokenKey]:
         return await self._executor.run(lambda: list(self._token.keys()))
-
-
-def _facts(error: Exception) -> dict[str, Any]:
-    known = isinstance(error, MeshkeyError | OSError)
-    text = (isinstance(error, OSError) and error.strerror) or str(error)
-    return {"error": text, "exc_info": None if known else error}

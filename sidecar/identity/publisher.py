@@ -175,7 +175,7 @@ class Publisher:
         return key_id != snapshot.key_id and self.keyring.holds(key_id)
 
     def _leaves(self, snapshot: Snapshot) -> tuple[bytes, ...]:
-        before = self.keyring.grant(snapshot.key_id)
+        before = self.keyring.unexpired(snapshot.key_id)
         leaves = (snapshot.chain.certificates[0], *(before.leaves if before else ()))
         return leaves[:_LEAVES]
 

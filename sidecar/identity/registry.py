@@ -53,6 +53,9 @@ class IdentityRegistry:
 
         The others are not looked at: nobody learns, not even from how long it takes, whether
         one of them has the key.
+
+        Raises:
+            SigningRefused: its lease is over.
         """
         for name in among:
             identity = self._identities.get(name)
@@ -97,7 +100,7 @@ class IdentityRegistry:
 
     def _owner(self, key_id: KeyId) -> Identity | None:
         for identity in self._identities.values():
-            if identity.keyring.grant(key_id):
+            if identity.keyring.unexpired(key_id):
                 return identity
         return None
 

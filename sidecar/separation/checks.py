@@ -14,12 +14,14 @@ from sidecar.errors import ConfigurationError
 from sidecar.hardening.privileges import user_name
 from sidecar.separation.callers import kept_apart, require_other_user
 from sidecar.separation.directory import (
+    described,
     group_name,
     require_closed_directory,
     require_socket_directory,
 )
 from sidecar.separation.places import secrets, sockets
 from sidecar.separation.reach import require_out_of_reach
+from sidecar.separation.way import way_seen
 
 # What it is called, and what says how it is or raises `ConfigurationError`.
 Check: TypeAlias = tuple[str, Callable[[], str]]
@@ -70,4 +72,5 @@ def _require_member(group: int, process: Process) -> str:
 def _kept(place: Path, what: str, settings: Settings, ours: int) -> str:
     for caller in kept_apart(settings, ours):
         require_out_of_reach(place, what, caller)
-    return str(place)
+    end = way_seen(place).end
+    return described(end) if end else f"{place}: not there yet, or not to be seen"

@@ -34,9 +34,7 @@ def require_socket_directory(directory: Path, what: str, ours: int, look: Look =
             f"{what}: {last.path} can be written by {_writers(last)}, who could serve a socket of "
             f"their own there: chmod go-w {last.path}, or choose another directory"
         )
-    status = last.status
-    owner, group = user_name(status.st_uid), group_name(status.st_gid)
-    return f"{last.path}: {owner}:{group}, mode {last.mode:04o}"
+    return described(last)
 
 
 def require_closed_directory(directory: Path, what: str, ours: int, look: Look = os.lstat) -> str:
@@ -53,6 +51,12 @@ def require_closed_directory(directory: Path, what: str, ours: int, look: Look =
             "that callers' sockets are not in"
         )
     return found
+
+
+def described(step: Step) -> str:
+    """Whose it is, and its mode."""
+    owner, group = user_name(step.status.st_uid), group_name(step.status.st_gid)
+    return f"{step.path}: {owner}:{group}, mode {step.mode:04o}"
 
 
 def group_name(gid: int) -> str:

@@ -16,11 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.config.token import PIN_VARIABLE
 from sidecar.errors import ConfigurationError, StartFailed
 from sidecar.token.pin import Pin
 
 _TOOL_TIMEOUT_S = 60
+# What they need to run at all, and to find the TPM, also behind tpm2-abrmd.
+_TOLD = frozenset(
+    {
+        "DBUS_SESSION_BUS_ADDRESS",
+        "DBUS_SYSTEM_BUS_ADDRESS",
+        "HOME",
+        "LD_LIBRARY_PATH",
+        "PATH",
+    }
+)
+_TOLD_TOO = ("TPM2TOOLS_", "TSS2_")
 # Bound to this TPM and this primary key, without a password, and so outside the TPM's
 # protection against guessing, which would refuse to unseal when others guess passwords.
 _ATTRIBUTES = "fixedtpm|fixedparent|noda|userwithauth"
@@ -131,7 +141,7 @@ def _run(
             capture_output=True,
             timeout=_TOOL_TIMEOUT_S,
             check=False,
-            env={name: value for name, value in os.environ.items() if name != PIN_VARIABLE},
+            env=_environment(),
         )
     except FileNotFoundError:
         raise ConfigurationError(
@@ -140,6 +150,15 @@ def _run(
     except subprocess.TimeoutExpired:
         # Not the error itself: it holds what was read.
         raise StartFailed(f"tpm2_{tool} did not end within {_TOOL_TIMEOUT_S} s") from None
+
+
+def _environment() -> dict[str, str]:
+    """What the tools are told, and nothing else that this process was."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _TOLD or name.startswith(_TOLD_TOO)
+    }
 
 
 def _reason(stderr: bytes) -> str:

@@ -83,6 +83,12 @@ def call(port: int, context: ssl.SSLContext, request: bytes = GET) -> Answer:
     return _exchange(lambda: connect(port, context), request)
 
 
+def ask_on(connection: ssl.SSLSocket) -> bytes:
+    """The beginning of the answer to a request on a connection that stays open."""
+    connection.sendall(GET.replace(b"connection: close\r\n", b""))
+    return connection.recv(65536)
+
+
 def call_unix(path: Path, context: ssl.SSLContext) -> Answer:
     """`call` over a Unix socket."""
     plain = socket.socket(socket.AF_UNIX)

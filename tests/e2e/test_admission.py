@@ -25,7 +25,7 @@ from tests.e2e.shim import Shim
 SLOW = "C_Sign delay 10"
 # In the module's pools: so many signatures a role has under way at a link.
 THREADS = 64
-STOPPED = 600
+STOPPED = 900
 # Another /24 of this machine.
 ELSEWHERE = "127.0.1.1"
 
@@ -89,16 +89,17 @@ def test_a_flood_on_a_listener_leaves_a_clusters_handshakes_their_share_of_a_slo
         stack.enter_context(begin(flooded.port("mtls")))
     with Flood(flooded.port("mtls"), 16) as flood:
         begun = flood.begun
-        for _ in range(3):
+        for _ in range(2):
             before = record.signatures().get("made", 0)
             assert get(port)[0] == 200
-            # A listener has so many signatures under way, and no more, before our turn comes.
-            assert record.signatures()["made"] - before < 3 * THREADS
-            # While far more wait.
-            assert gauge(flooded, "handshakes.in_flight") > 3 * THREADS
+            # A listener has so many signatures under way before our turn comes. With room for
+            # what is made while we look; behind all who wait it would be our turn after 900.
+            assert record.signatures()["made"] - before < 6 * THREADS
+            # And they still wait.
+            assert gauge(flooded, "handshakes.in_flight") > 2 * THREADS
         wait_for(lambda: flood.begun > begun, "it is not over")
     ended = record.handshakes()
-    assert ended["client.ok"] == 3
+    assert ended["client.ok"] == 2
     assert [name for name in ended if name.startswith("client.failed")] == []
 
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.e2e.application import Application
 from tests.e2e.at_once import OK, ask_at_once
 from tests.e2e.fake_signer import KEY_ID
 from tests.e2e.lab import HTTP1_TO_SERVER, OTHER, Lab, bootstrap, without_waker
-from tests.e2e.peers import GET, Files, call, client_context, connect
+from tests.e2e.peers import GET, Files, ask_on, call, client_context, connect
 from tests.e2e.record import Record, gauge, wait_for_identity
 from tests.e2e.tcp import BANNER, TcpServer
 
@@ -69,12 +70,6 @@ class Callers:
 
     def refused(self) -> bool:
         return call(self._port, self.context).octets == b""
-
-
-def ask_on(connection: ssl.SSLSocket) -> bytes:
-    """Leaves the connection open."""
-    connection.sendall(GET.replace(b"connection: close\r\n", b""))
-    return connection.recv(65536)
 
 
 def count(envoy: Envoy, name: str) -> int:
@@ -306,6 +301,26 @@ def test_a_denied_server_is_left_and_not_called_again(
     record.wait_for_handshakes(client__ok=1, client__failed__peer_denied=1)
     # It was refused before it had our signature.
     assert record.signatures() == {"asked": 1, "made": 1}
+
+
+def test_a_connection_ends_with_its_peers_certificate_where_that_is_configured(
+    lab: Lab, application: Application, stack: ExitStack
+) -> None:
+    timeout = "              handshake_timeout_ms: 10000\n"
+    text = bootstrap("server", {timeout: f"{timeout}              peer_expiry_slack_ms: 500\n"})
+    server = stack.enter_context(lab.server(application.port, text))
+    wait_for_identity(server)
+    record, port = Record(server), server.port("mtls")
+    expiring = lab.forge.certify(CLIENT, valid_for=timedelta(seconds=5))
+    brief = Callers(stack, port, expiring)
+    lasting = Callers(stack, port, lab.credentials(CLIENT))
+    for callers in (brief, lasting):
+        callers.connect(2)
+        callers.ask()
+    record.wait_for_closed(server__peer_expired=2)
+    assert brief.are_told()
+    assert datetime.now(UTC) > expiring.certificate.not_valid_after_utc
+    lasting.ask()
 
 
 def test_a_handshake_that_waits_for_its_signature_ends_with_the_identity(

@@ -19,7 +19,7 @@ def state(*_arguments):
     print(dumpable, *resource.getrlimit(resource.RLIMIT_CORE))
     raise SystemExit(0)
 
-async def serve(_settings):
+async def serve(_settings, _read):
     state()
 
 import sidecar.app.serve, sidecar.app.token, sidecar.token.sealed_pin, sidecar.demo.demo

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import stat
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,23 @@ def test_what_it_inherited_is_closed(mesh: Mesh, settings: dict[str, Any]) -> No
         process = _serve(mesh, settings, keeps_one)
         process.wait_until_ready()
         assert reader.read() == b"", "nobody has its other end"
+
+
+def test_no_program_that_it_starts_would_have_a_descriptor_of_its(sidecar: MeshkeyProcess) -> None:
+    directory = Path(f"/proc/{sidecar.pid}/fdinfo")
+    if not IS_ROOT:
+        with pytest.raises(PermissionError):
+            list(directory.iterdir())
+        return
+    for entry in directory.iterdir():
+        # Some are open for a moment only.
+        with suppress(FileNotFoundError):
+            target = entry.parent.with_name("fd").joinpath(entry.name).readlink()
+            flags = re.search(r"^flags:\s+(\d+)$", entry.read_text("ascii"), re.MULTILINE)
+            assert flags
+            # SoftHSM2 opens its files without; Python closes those before it starts a program.
+            if int(entry.name) > 2 and "tokens" not in target.parts:
+                assert int(flags[1], 8) & os.O_CLOEXEC, target
 
 
 def test_one_that_is_another_users_is_refused(mesh: Mesh, settings: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tempfile
@@ -155,6 +156,29 @@ def test_no_child_has_the_pin_in_its_arguments_or_its_environment(
         assert f"tpm2_{tool} " in seen
     assert "TPM2TOOLS_TCTI=" in seen
     assert "zq7x" not in seen
+
+
+def test_a_child_has_nothing_of_ours_but_what_leads_it_to_the_tpm(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools, ours = short_dir / "bin", short_dir / "ours"
+    tools.mkdir()
+    noted = f"env > {short_dir}/names; readlink /proc/$$/fd/* > {short_dir}/open; exit 1"
+    _program(tools / "tpm2_createprimary", noted)
+    monkeypatch.setenv("PATH", f"{tools}:/bin:/usr/bin")
+    monkeypatch.setenv("TPM2TOOLS_TCTI", "device:/dev/no-tpm")
+    monkeypatch.setenv("PASSWORD_OF_SOMETHING_ELSE", "zq7x")
+    with ours.open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        with pytest.raises(StartFailed):
+            seal(PIN, short_dir / "p")
+    told = (short_dir / "names").read_text(encoding="utf-8")
+    assert "TPM2TOOLS_TCTI=device:/dev/no-tpm" in told
+    assert "zq7x" not in told
+    descriptors = (short_dir / "open").read_text(encoding="utf-8").splitlines()
+    assert str(ours) not in descriptors
+    # The fourth is the shell's own: its program.
+    assert len(descriptors) <= 4
 
 
 def test_it_is_unsealed_once_and_before_the_module_is_started(

@@ -157,3 +157,44 @@ def test_a_compromised_proxy_can_ask_the_signer_and_nothing_else(mesh: Mesh) -> 
         [sys.executable, "-c", _ATTACKS, *who], capture_output=True, text=True, check=True
     )
     assert ran.stdout.splitlines() == ["use the signer"]
+
+
+_COMMAND = """
+import os, sys
+from pathlib import Path
+from sidecar.admin.client import AdminClient, CommandFailed
+socket, user = Path(sys.argv[1]), int(sys.argv[2])
+with AdminClient(socket) as warmed_up:
+    warmed_up.status()
+os.setresuid(user, user, user)
+try:
+    with AdminClient(socket) as client:
+        client.status()
+        print("in")
+except CommandFailed:
+    print("out")
+"""
+
+
+def _commanded_by(mesh: Mesh, uid: int) -> str:
+    socket = str(mesh.directory / "private" / "admin")
+    command = [sys.executable, "-c", _COMMAND, socket, str(uid)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_callers_user_gives_no_commands_even_if_it_gets_to_the_socket(mesh: Mesh) -> None:
+    settings = separated(mesh) | _rule(CALLER.pw_uid)
+    # Alone, one user is both.
+    settings["signer"]["allow_own_user"] = not IS_ROOT
+    process = _serve(mesh, settings)
+    process.wait_until_ready()
+    # As no start would allow it.
+    (mesh.directory / "private").chmod(0o755)
+    (mesh.directory / "private" / "admin").chmod(0o666)
+    assert _commanded_by(mesh, SIDECAR.pw_uid) == "in"
+    if IS_ROOT:
+        assert _commanded_by(mesh, 0) == "in"
+        assert _commanded_by(mesh, CALLER.pw_uid) == "out"
+        assert _commanded_by(mesh, _NOBODY_HERE) == "out"
+        refused = process.logged("caller refused")
+        assert {each["uid"] for each in refused} == {CALLER.pw_uid, _NOBODY_HERE}

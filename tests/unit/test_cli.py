@@ -211,6 +211,7 @@ def _answer_status(monkeypatch: pytest.MonkeyPatch) -> None:
                 not_before=1893452400,
                 not_after=1893499200,
                 next_renewal=1893476400,
+                lease_end=1893492000,
                 last_error="the CA is gone",
                 trust=[
                     pb.TrustStatus(trust_domain="test.mesh", roots=2),
@@ -265,6 +266,7 @@ def test_a_status_is_printed_as_json(config: Path, monkeypatch: pytest.MonkeyPat
         "not_after": "2030-01-01T12:00:00+00:00",
         "next_renewal": "2030-01-01T05:40:00+00:00",
         "deprovisioned_at": "",
+        "lease_end": "2030-01-01T10:00:00+00:00",
         "trust": [
             {"trust_domain": "test.mesh", "roots": 2, "error": ""},
             {"trust_domain": "other.mesh", "roots": 1, "error": "no such file"},
@@ -302,6 +304,7 @@ def test_a_status_fits_the_screen_of_a_person(
         f"certificate  serial {'abc' * 13}, from CA istio",
         "valid        from 2029-12-31T23:00:00+00:00 to 2030-01-01T12:00:00+00:00",
         "renewal      at 2030-01-01T05:40:00+00:00",
+        "signs        until 2030-01-01T10:00:00+00:00 unless a CA answers before",
         "trusts       test.mesh: 2 roots",
         "             other.mesh: 1 root; no such file",
         "followed by  module: acknowledged generation 2; refused: no room",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::SignatureScheme;
 use tokio::sync::mpsc::UnboundedSender;
@@ -28,6 +28,8 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Pauses before a request that the signer put off is repeated.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_millis(100);
+/// How often connections are looked through for those that have expired.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// A signer, one of its identities, and what to show it. Every listener and
 /// cluster that names the same shares a link.
@@ -100,7 +102,7 @@ fn reply(answer: Answer) -> Result<Reply, Failure> {
 /// Keeps a link connecting; the last one dropped ends it.
 pub struct LinkHandle {
     pub link: Arc<Link>,
-    task: AbortHandle,
+    tasks: [AbortHandle; 2],
     pools: [Arc<Pool>; Role::ALL.len()],
 }
 
@@ -113,7 +115,9 @@ impl LinkHandle {
 
 impl Drop for LinkHandle {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
         self.link.lost("no longer configured");
     }
 }
@@ -130,10 +134,12 @@ pub fn open(address: &Address) -> Result<Arc<LinkHandle>, String> {
         return Ok(handle);
     }
     let link = Arc::new(Link::new(address));
-    let task = runtime::handle()?.spawn(session::keep_connected(link.clone()));
+    let runtime = runtime::handle()?;
+    let connecting = runtime.spawn(session::keep_connected(link.clone()));
+    let expiring = runtime.spawn(keep_expiring(link.clone()));
     let handle = Arc::new(LinkHandle {
         link,
-        task: task.abort_handle(),
+        tasks: [connecting.abort_handle(), expiring.abort_handle()],
         pools: Default::default(),
     });
     links.insert(address.clone(), Arc::downgrade(&handle));
@@ -187,6 +193,12 @@ impl Link {
     pub fn exclude(&self, revoked_keys: Vec<Vec<u8>>, list: Option<&DeniedPeers>) {
         let denied = denied::newest(&self.address.signer, list);
         let ended = self.state().standing.exclude(revoked_keys, denied);
+        close(&ended);
+    }
+
+    /// Closes the connections that have outlived their peers' certificates.
+    pub fn expire(&self, now: SystemTime) {
+        let ended = self.state().standing.expire(now);
         close(&ended);
     }
 
@@ -328,6 +340,14 @@ impl Link {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection has no timer of its own.
+async fn keep_expiring(link: Arc<Link>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        link.expire(SystemTime::now());
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use super::denied::DeniedPeers;
 use crate::failure::{Ending, Failure};
@@ -19,6 +20,8 @@ pub struct Connection {
     pub peer: SpiffeId,
     /// The key that signed its handshake.
     pub key_id: Vec<u8>,
+    /// When it ends at the latest, if the peer's certificate matters for that.
+    pub expires: Option<SystemTime>,
     pub target: Arc<Target>,
     /// Why it is to be closed, once it is.
     ended: OnceLock<Ended>,
@@ -38,10 +41,16 @@ impl From<Ended> for Failure {
 }
 
 impl Connection {
-    pub fn new(peer: SpiffeId, key_id: Vec<u8>, target: Arc<Target>) -> Self {
+    pub fn new(
+        peer: SpiffeId,
+        key_id: Vec<u8>,
+        expires: Option<SystemTime>,
+        target: Arc<Target>,
+    ) -> Self {
         Self {
             peer,
             key_id,
+            expires,
             target,
             ended: OnceLock::new(),
         }
@@ -96,6 +105,15 @@ impl Standing {
         self.revoked_keys = revoked_keys.into_iter().collect();
         self.denied = denied;
         self.end_what_may_not_be()
+    }
+
+    /// Ends the connections that have outlived their peers' certificates.
+    pub fn expire(&self, now: SystemTime) -> Vec<Arc<Connection>> {
+        let ended = self.connections.values().filter(|connection| {
+            connection.expires.is_some_and(|expires| expires <= now)
+                && connection.ended.set(expired(&connection.peer)).is_ok()
+        });
+        ended.cloned().collect()
     }
 
     /// Whether handshakes may use the identity and this key of it.
@@ -157,6 +175,12 @@ impl Standing {
     }
 }
 
+fn expired(peer: &SpiffeId) -> Ended {
+    let detail = format!("the certificate that peer {peer} connected with has expired");
+    let ending = Ending::PeerExpired;
+    Ended { ending, detail }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +193,7 @@ mod tests {
     fn connection(peer: &str, key_id: &[u8]) -> Arc<Connection> {
         let target = Target::new(TransportSocket(std::ptr::null_mut()));
         let peer = peer.parse().unwrap();
-        Arc::new(Connection::new(peer, key_id.to_vec(), target))
+        Arc::new(Connection::new(peer, key_id.to_vec(), None, target))
     }
 
     fn denied(ids: &[&str]) -> Arc<DeniedPeers> {
@@ -234,6 +258,23 @@ mod tests {
         let refused = standing.enter(connection(CLIENT, b"new")).unwrap_err();
         assert_eq!(refused.detail, format!("peer {CLIENT} is denied (list 3)"));
         assert!(standing.enter(connection(SERVER, b"new")).is_ok());
+    }
+
+    #[test]
+    fn a_connection_ends_when_its_peers_certificate_has_expired_and_not_before() {
+        let (mut standing, others) = standing();
+        let expires = SystemTime::now();
+        let target = Target::new(TransportSocket(std::ptr::null_mut()));
+        let peer = CLIENT.parse().unwrap();
+        let connection = Connection::new(peer, b"new".to_vec(), Some(expires), target);
+        let connection = Arc::new(connection);
+        standing.enter(connection.clone()).unwrap();
+        let moment = std::time::Duration::from_millis(1);
+        assert!(standing.expire(expires - moment).is_empty());
+        assert_eq!(standing.expire(expires).len(), 1);
+        assert!(standing.expire(expires + moment).is_empty());
+        assert_eq!(endings(&[connection]), [Some(Ending::PeerExpired)]);
+        assert_eq!(endings(&others), [None; 4]);
     }
 
     #[test]

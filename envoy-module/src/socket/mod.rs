@@ -217,7 +217,9 @@ impl Socket {
     fn enter(&self, peer: &Peer, key_id: Vec<u8>) -> Result<(), Failure> {
         let target = Target::new(self.envoy);
         target.has_fd(self.envoy.fd());
-        let connection = Connection::new(peer.spiffe_id.clone(), key_id, target);
+        let slack = self.factory.config.peer_expiry_slack;
+        let expires = slack.map(|slack| peer.expires + slack);
+        let connection = Connection::new(peer.spiffe_id.clone(), key_id, expires, target);
         let entered = self.factory.link.link.enter(connection)?;
         let _ = self.entered.set(entered);
         Ok(())

@@ -1,5 +1,7 @@
 //! What a SPIFFE leaf certificate says (X509-SVID, sections 2 to 4).
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use rustls::SignatureScheme;
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
@@ -79,6 +81,12 @@ impl Leaf {
             Ok(_) => Ok(()),
             Err(error) => Err(malformed(&format!("has a malformed key usage: {error}"))),
         }
+    }
+
+    /// The end of the last second in which it is valid (RFC 5280 4.1.2.5).
+    pub fn expires(&self) -> SystemTime {
+        let not_after = self.0.tbs_certificate().validity().not_after;
+        UNIX_EPOCH + not_after.to_unix_duration() + Duration::from_secs(1)
     }
 
     /// The TLS 1.3 schemes that a key of this type can make (RFC 8446 4.2.3).

@@ -51,6 +51,27 @@ async def test_an_expired_certificate_is_one(
     assert problems_of(seen) == ["identity 'default': expired"]
 
 
+async def test_a_lease_that_is_over_is_one_and_says_since_when_and_why(
+    seen: Observed, world: World, identity: Identity
+) -> None:
+    world.clock.suspend(timedelta(hours=1))
+    await identity.renew()
+    # As the wall clock has it, the certificate is valid.
+    world.clock.suspend(LIFETIME)
+    world.clock.jump(-LIFETIME)
+    over = (
+        "identity 'default': its lease is over: no CA has issued a certificate since "
+        "2030-01-01T13:00:00+00:00"
+    )
+    assert problems_of(seen) == [over]
+    world.authority.failures.append(AuthorityUnavailable("the CA is gone"))
+    with pytest.raises(AuthorityUnavailable):
+        await identity.renew()
+    assert problems_of(seen) == [f"{over}: the CA is gone"]
+    await identity.renew()
+    assert problems_of(seen) == []
+
+
 async def test_a_module_that_hangs_is_one_until_it_returns(
     seen: Observed, world: World, identity: Identity
 ) -> None:

@@ -54,6 +54,21 @@ async def test_identities_are_counted_by_how_they_do(
     }
 
 
+async def test_the_end_of_a_lease_is_told_and_that_it_is_over(
+    seen: Observed, world: World, identity: Identity
+) -> None:
+    await identity.renew()
+    assert identity.lease_end
+    name = "meshkey_lease_end_seconds"
+    numbers = _collected(seen, world)
+    assert numbers.by(name, "identity") == {"default": identity.lease_end.timestamp()}
+    world.clock.suspend(LIFETIME)
+    world.clock.jump(-LIFETIME)
+    numbers = _collected(seen, world)
+    assert numbers.by(name, "identity") == {"default": world.clock().timestamp()}
+    assert numbers.by("meshkey_identities", "state")["lapsed"] == 1
+
+
 async def test_renewals_and_requests_to_cas_are_counted_by_what_became_of_them(
     seen: Observed, world: World, identity: Identity
 ) -> None:

@@ -60,6 +60,7 @@ async def test_before_the_first_certificate_the_status_says_why(
     (shown,) = status.identities
     assert (shown.name, shown.spiffe_id) == ("default", str(SPIFFE_ID))
     assert (shown.generation, shown.key_id, shown.next_renewal) == (0, b"", 0)
+    assert shown.lease_end == 0
     assert shown.last_error == "the CA is gone"
 
 
@@ -83,6 +84,7 @@ async def test_a_status_holds_everything(
     assert shown.serial == snapshot.chain.serial
     assert shown.not_after == int((world.clock() + LIFETIME).timestamp())
     assert shown.next_renewal == int((world.clock() + LIFETIME / 2).timestamp())
+    assert shown.lease_end == shown.not_after
     (subscriber,) = shown.subscribers
     assert (subscriber.acked_generation, subscriber.error) == (1, "no room")
     assert (subscriber.kind, subscriber.resource) == ("sds", "ROOTCA")

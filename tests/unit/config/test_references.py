@@ -179,6 +179,27 @@ def test_a_schedule_that_cannot_work_is_refused(schedule: dict[str, Any], messag
     _refused(message, identity={**IDENTITY, **schedule})
 
 
+@pytest.mark.parametrize(
+    ("lease", "message"),
+    [
+        ({"lease": "9s"}, r"identity\.lease is too short: .* make it 10s or more"),
+        ({"lease_grace": "1h"}, r"identity\.lease_grace extends a lease: set identity\.lease, too"),
+        ({"lease": "1h", "lease_grace": "0s"}, "duration"),
+    ],
+)
+def test_a_lease_that_cannot_be_meant_is_refused(lease: dict[str, Any], message: str) -> None:
+    _refused(message, identity={**IDENTITY, **lease})
+
+
+def test_a_lease_has_no_grace_unless_one_is_given() -> None:
+    leased = _parse(identity={**IDENTITY, "lease": "10s"}).identity
+    assert leased
+    assert (leased.lease, leased.lease_grace) == (timedelta(seconds=10), None)
+    gateway = {"shop": {**SHOP, "lease": "1h", "lease_grace": "2h"}}
+    shop = _parse(gateway=gateway).gateways["shop"]
+    assert (shop.lease, shop.lease_grace) == (timedelta(hours=1), timedelta(hours=2))
+
+
 def test_metrics_are_for_this_machine() -> None:
     assert _parse(metrics={"address": "127.0.0.1:9464"}).metrics
     assert _parse(metrics={"socket": "/run/metrics"}).metrics

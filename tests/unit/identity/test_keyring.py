@@ -7,10 +7,13 @@ from datetime import timedelta
 
 import pytest
 
+from sidecar.core.chain import CertificateChain
+from sidecar.core.lease import LeaseTerms
 from sidecar.core.purpose import SigningPurpose
 from sidecar.errors import TokenUnavailable
 from sidecar.identity import keyring as module
 from sidecar.identity.keyring import HANDSHAKE_TIMEOUT, Keyring
+from sidecar.identity.leases import Leases
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.identity.store import SnapshotStore
 from sidecar.token.base import KeyId
@@ -26,12 +29,17 @@ class _Ring:
     def __init__(self, world: World, handshake_timeout: timedelta = timedelta(0)) -> None:
         self.world = world
         self.store = SnapshotStore()
-        self.keyring = Keyring(world.destruction, self.store, world.clock, handshake_timeout)
+        self.leases = Leases(LeaseTerms(), world.clock.reading)
+        self.keyring = Keyring(
+            world.destruction, self.store, world.clock, self.leases, handshake_timeout
+        )
 
     async def admit(self, lifetime: timedelta = timedelta(minutes=20)) -> KeyId:
         key = await self.world.executor.run(lambda: self.world.token.generate(ALGORITHM, "key"))
         not_after = self.world.clock() + lifetime
         purposes = frozenset(SigningPurpose)
+        chain = CertificateChain((key.id.value,), "0a", self.world.clock(), not_after)
+        self.leases.begin(key.id, chain)
         self.keyring.admit(
             KeyGrant(key.id, "default", purposes, frozenset([SCHEME]), not_after, ())
         )

@@ -13,16 +13,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.core.certificate_verify import Side
+from sidecar.identity import disk
 from sidecar.identity import identity as module
-from sidecar.identity import memory as disk
-from sidecar.identity.enrolment import Wish
 from sidecar.identity.identity import Identity
-from sidecar.identity.memory import TAKEN_UP, SavedMemory
+from sidecar.identity.memory import TAKEN_UP
 from sidecar.identity.saved import SavedCertificates
 from sidecar.identity.snapshot import Snapshot
 from tests.fixtures import certificates
-from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
+from tests.fixtures.enrolment import LIFETIME, World
 from tests.fixtures.waiting import BOUND_S, soon
 
 
@@ -30,27 +28,13 @@ from tests.fixtures.waiting import BOUND_S, soon
 def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """One whose identities remember."""
     monkeypatch.setattr(module, "_TICK_S", 0.01)
-    world.memory = _memory(world)
     return world
-
-
-def _memory(world: World) -> SavedMemory:
-    """Of one life: the next process knows nothing of what this one's disk is still at."""
-    return SavedMemory(
-        "default",
-        SPIFFE_ID,
-        Wish(frozenset(Side), LIFETIME, timedelta(days=90)),
-        world.keys(),
-        SavedCertificates(world.directory / "state"),
-        world.token,
-        world.executor,
-    )
 
 
 @asynccontextmanager
 async def _start(world: World) -> AsyncIterator[Identity]:
     """One life of the process, until it has a certificate; ended in order."""
-    world.memory = _memory(world)
+    world.memory = world.saved_memory
     identity = world.identity()
     running = asyncio.create_task(identity.run())
     await soon(lambda: identity.store.current)

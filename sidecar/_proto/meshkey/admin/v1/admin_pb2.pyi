@@ -79,7 +79,7 @@ class TokenStatus(_message.Message):
     def __init__(self, label: _Optional[str] = ..., assurance: _Optional[str] = ..., signatures: _Optional[int] = ..., hung: _Optional[int] = ...) -> None: ...
 
 class IdentityStatus(_message.Message):
-    __slots__ = ("name", "spiffe_id", "key_id", "generation", "serial", "not_before", "not_after", "next_renewal", "last_error", "subscribers", "key_origin", "health", "authority", "trust", "token", "deprovisioned_at")
+    __slots__ = ("name", "spiffe_id", "key_id", "generation", "serial", "not_before", "not_after", "next_renewal", "last_error", "subscribers", "key_origin", "health", "authority", "trust", "token", "lease_end", "deprovisioned_at")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class IdentityStatus(_message.Message):
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LEASE_END_FIELD_NUMBER: _ClassVar[int]
     DEPROVISIONED_AT_FIELD_NUMBER: _ClassVar[int]
     name: str
     spiffe_id: str
@@ -111,8 +112,9 @@ class IdentityStatus(_message.Message):
     authority: str
     trust: _containers.RepeatedCompositeFieldContainer[TrustStatus]
     token: str
+    lease_end: int
     deprovisioned_at: int
-    def __init__(self, name: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., key_id: _Optional[bytes] = ..., generation: _Optional[int] = ..., serial: _Optional[str] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., next_renewal: _Optional[int] = ..., last_error: _Optional[str] = ..., subscribers: _Optional[_Iterable[_Union[SubscriberStatus, _Mapping]]] = ..., key_origin: _Optional[str] = ..., health: _Optional[str] = ..., authority: _Optional[str] = ..., trust: _Optional[_Iterable[_Union[TrustStatus, _Mapping]]] = ..., token: _Optional[str] = ..., deprovisioned_at: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., key_id: _Optional[bytes] = ..., generation: _Optional[int] = ..., serial: _Optional[str] = ..., not_before: _Optional[int] = ..., not_after: _Optional[int] = ..., next_renewal: _Optional[int] = ..., last_error: _Optional[str] = ..., subscribers: _Optional[_Iterable[_Union[SubscriberStatus, _Mapping]]] = ..., key_origin: _Optional[str] = ..., health: _Optional[str] = ..., authority: _Optional[str] = ..., trust: _Optional[_Iterable[_Union[TrustStatus, _Mapping]]] = ..., token: _Optional[str] = ..., lease_end: _Optional[int] = ..., deprovisioned_at: _Optional[int] = ...) -> None: ...
 
 class TrustStatus(_message.Message):
     __slots__ = ("trust_domain", "roots", "error")
