@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import audit, footprint, handshakes, pool, signing, tokens
+from benchmarks import audit, flood, footprint, handshakes, pool, signing, tokens
 from sidecar.demo.mesh import CLIENT, SERVER, Mesh
 
 _RESULTS = Path(__file__).with_name("results.json")
@@ -27,12 +27,14 @@ _AIMS = {
     "sign_p50_ratio_c1": "<= 10",
     "sign_p99_ratio_c1": "<= 10",
     "audit_ratio": ">= 0.9",
+    "flood_honest_ratio": ">= 0.8",
+    "slow_flood_honest_ratio": ">= 0.8",
     "sidecar_idle_mb": "<= 75",
     "hsm2ms_executor_c256_ratio": ">= 0.8",
 }
 
 
-_PARTS = ("signing", "audit", "handshakes", "tokens", "pool")
+_PARTS = ("signing", "audit", "flood", "handshakes", "tokens", "pool")
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
 
 def _measure(parts: Sequence[str], rounds: int, seconds: float) -> dict[str, float]:
     results: dict[str, float] = {}
-    if {"signing", "audit", "handshakes"} & set(parts):
+    if {"signing", "audit", "flood", "handshakes"} & set(parts):
         results |= _in_a_mesh(parts, rounds, seconds)
     if "pool" in parts:
         results |= pool.measure(rounds, seconds, _say)
@@ -75,6 +77,9 @@ def _in_a_mesh(parts: Sequence[str], rounds: int, seconds: float) -> dict[str, f
             if "audit" in parts:
                 _say("the audit log")
                 results |= audit.measure(mesh, sidecar, rounds, seconds)
+            if "flood" in parts:
+                _say("an honest caller beside a flooder")
+                results |= flood.measure(mesh, sidecar, rounds, seconds)
             if "handshakes" in parts:
                 _say("handshakes")
                 results |= handshakes.measure(mesh, sidecar, CLIENT, SERVER, rounds, seconds)

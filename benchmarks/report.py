@@ -54,6 +54,20 @@ _signing = _named(
     ("sign_p99_ratio_c1", "Ratio of p99", "at most 10"),
     ("sidecar_cpu_us_per_signature", "Processor time of the sidecar for a signature, µs", ""),
 )
+_flood = _named(
+    *(
+        (prefix + measure, f"{token}: {text}", aim)
+        for prefix, token in (("", "SoftHSM2"), ("slow_", "8 ms token"))
+        for measure, text, aim in (
+            ("honest_alone_per_second", "alone, signatures/s in time", ""),
+            ("honest_flooded_per_second", "beside the flooder, signatures/s in time", ""),
+            ("flood_honest_ratio", "ratio", "0.8"),
+            ("honest_alone_p99_us", "alone, p99, µs", ""),
+            ("honest_flooded_p99_us", "beside the flooder, p99, µs", ""),
+            ("flooder_per_second", "the flooder, signatures/s", ""),
+        )
+    ),
+)
 _handshakes = _named(
     ("native_handshakes_per_second", "Key in Envoy's memory, handshakes/s", ""),
     ("handshakes_per_second", "Key in the token, handshakes/s", ""),
@@ -104,6 +118,7 @@ def _recovery(results: _Results) -> str:
 _TABLES: Mapping[str, Callable[[_Results], str]] = {
     "machine": _machine,
     "signing": _signing,
+    "flood": _flood,
     "handshakes": _handshakes,
     "footprint": _footprint,
     "pool": _pool,

@@ -131,7 +131,11 @@ def show(file: Path, key_file: Path, as_json: bool) -> None:
     from sidecar.app.clock import wall
     from sidecar.deny.jws import public_keys, verified
 
-    shown = verified(_read(file), public_keys(_read(key_file)))
+    try:
+        keys = public_keys(_read(key_file))
+    except DenyListRefused as error:
+        raise DenyListRefused(f"{key_file}: {error}") from error
+    shown = verified(_read(file), keys)
     tables.show_deny_list(shown, wall(), as_json=as_json)
 
 

@@ -43,7 +43,6 @@ class Numbers(Collector):
         yield from self._identities()
         yield from self._authorities()
         yield from self._callers()
-        yield from self._callers()
         yield from self._sds()
         yield from self._signatures()
         yield from self._audit()
@@ -126,6 +125,11 @@ class Numbers(Collector):
                 "signer": self._seen.signing.callers.refused,
                 "sds": self._seen.sds.callers.refused,
             },
+        )
+        yield GaugeMetricFamily(
+            "meshkey_own_user_allowed",
+            "1 if callers may be the sidecar's own user, which is for evaluation.",
+            value=self._seen.own_user_allowed,
         )
 
     def _sds(self) -> Iterator[Metric]:

@@ -24,5 +24,7 @@ class Observed:
     signing: SigningCounts = field(default_factory=SigningCounts)
     sds: SdsCounts = field(default_factory=SdsCounts)
     audit: AuditCounts = field(default_factory=AuditCounts)
+    # Whether callers may be the sidecar's own user.
+    own_user_allowed: bool = False
     # `None` where none is configured.
     deny_list: FollowedDenyList | None = None

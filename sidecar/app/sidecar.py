@@ -56,6 +56,7 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
         registry,
         authorities,
         audit=parts.audit_counts,
+        own_user_allowed=settings.signer is not None and settings.signer.allow_own_user,
         deny_list=deny_list,
     )
     await _serve_signatures(parts, identities, seen.signing, known)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sidecar import whole_file
 from sidecar.core.deny_list import MOST_BYTES, DenyList
+from sidecar.core.public_key import PublicKey
 from sidecar.deny.base import Signed
 from sidecar.deny.jws import public_keys, verified
 from sidecar.errors import ConfigurationError, DenyListRefused, DenyListUnavailable
@@ -28,7 +29,7 @@ class DenyListFiles:
         return _read("deny_list.key", self.key, _MOST_KEY_BYTES)
 
     def verified(self, signed: Signed) -> DenyList:
-        return verified(signed.deny_list, public_keys(signed.keys))
+        return verified(signed.deny_list, self._public_keys(signed.keys))
 
     def require_keys(self) -> None:
         """At the start a key file that is none is a wrong setting. Blocks.
@@ -37,9 +38,15 @@ class DenyListFiles:
             ConfigurationError: it cannot be read, or holds no keys.
         """
         try:
-            public_keys(self.read_keys())
+            self._public_keys(self.read_keys())
         except (DenyListUnavailable, DenyListRefused) as error:
-            raise ConfigurationError(f"deny_list.key {self.key}: {error}") from error
+            raise ConfigurationError(str(error)) from error
+
+    def _public_keys(self, pem: bytes) -> list[PublicKey]:
+        try:
+            return public_keys(pem)
+        except DenyListRefused as error:
+            raise DenyListRefused(f"deny_list.key {self.key}: {error}") from error
 
 
 def _read(setting: str, path: Path, most: int) -> bytes:

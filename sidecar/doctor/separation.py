@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any
 
 from sidecar.config.callers import CallerSettings
 from sidecar.config.settings import Settings
@@ -61,19 +63,7 @@ def _let_in(settings: Settings, caller: Caller, look: Look = os.lstat) -> Iterat
 
 def _known_by(rule: CallerSettings, process: Process, *, sees_programs: bool) -> Finding:
     check = f"caller {rule.name}: known by"
-    points = [
-        name
-        for name in (
-            "gid",
-            "executables",
-            "pod",
-            "cgroup",
-            "label",
-            "started_within",
-            "bearer_subject",
-        )
-        if getattr(rule, name, None)
-    ]
+    points = [item.name for item in fields(rule) if _asked(rule, item)]
     known_by = ", ".join([user_name(rule.uid), *points])
     if "executables" not in points:
         detail = f"{known_by}; not by its program: whatever runs as that user may sign"
@@ -87,3 +77,7 @@ def _known_by(rule: CallerSettings, process: Process, *, sees_programs: bool) ->
             "executables out",
         )
     return Finding(check, Verdict.OK, known_by)
+
+
+def _asked(rule: CallerSettings, item: Field[Any]) -> bool:
+    return item.default is not MISSING and getattr(rule, item.name) != item.default

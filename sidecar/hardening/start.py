@@ -30,5 +30,5 @@ def become_user(uid: int | None, group: int | None) -> None:
     """
     if uid is not None:
         become(uid, group)
-    # Changing the user undoes it (prctl(2)).
+    # Changing the user has set it to what fs.suid_dumpable says (proc(5)).
     protect_memory()

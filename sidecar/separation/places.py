@@ -45,8 +45,12 @@ def secrets(settings: Settings, environment: Mapping[str, str]) -> Iterator[Plac
     for name, identity in settings.identities.items():
         section = "identity" if name == DEFAULT else f"gateway.{name}"
         yield from _present(f"{section}.state", identity.state)
+    if settings.deny_list:
+        yield "deny_list.state", settings.deny_list.state
     if settings.audit:
         yield "audit.directory", settings.audit.directory
+    if settings.deny_list:
+        yield "deny_list.state", settings.deny_list.state
 
 
 def token_store(token: TokenSettings, environment: Mapping[str, str]) -> Path | None:

@@ -144,7 +144,7 @@ class TokenExecutor:
             raise TokenUnavailable("the token is closed: this process is stopping")
         if self._all_hung and self.hung == len(self._threads):
             raise TokenUnavailable("the token's module does not return from a call; see the log")
-        probes = key_id and self._outages and self._outages.probes(key_id)
+        probes = key_id and self._outages.failing and self._outages.probes(key_id)
         job = _Job(work, done, caller, time.monotonic() + limit, limit, lane, key_id)
         with self._lock:
             displaced = self._waiting.put(lane, job, caller.bucket)
@@ -248,7 +248,7 @@ class TokenExecutor:
             return
         job.answered = True
         self._pending -= 1
-        if job.key_id and (error or self._outages):
+        if job.key_id and (error or self._outages.failing):
             self._outages.answered(job.key_id, job, error)
         if error is None:
             self.reachable = True

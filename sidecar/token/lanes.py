@@ -68,7 +68,7 @@ class LaneState:
 
 @dataclass
 class _State(Generic[_J]):
-    waiting: Turns[_J] = field(default_factory=Turns)
+    turns: Turns[_J] = field(default_factory=Turns)
     # Token time that the lane has had, in seconds, on the queue's own clock.
     used: float = 0.0
     cost: float = 0.0
@@ -91,7 +91,7 @@ class FairQueue(Generic[_J]):
         self._now = 0.0
 
     def __len__(self) -> int:
-        return sum(len(state.waiting) for state in self._lanes.values())
+        return sum(state.turns.waiting for state in self._lanes.values())
 
     def put(self, lane: Lane, job: _J, flow: object = None) -> _J | None:
         """Adds a job of `flow`; returns the one that had to leave a full lane for it.
@@ -105,28 +105,28 @@ class FairQueue(Generic[_J]):
         if (state := self._lanes.get(lane)) is None:
             state = self._lanes[lane] = _State()
         displaced = None
-        if len(state.waiting) >= self._capacity:
-            displaced = state.waiting.displace(flow)
+        if state.turns.waiting >= self._capacity:
+            displaced = state.turns.displace(flow)
             if displaced is None:
                 raise SignerBusy(
                     f"{self._capacity} operations are waiting for the token; ask again"
                 )
-        elif not state.waiting:
+        elif not state.turns.waiting:
             # Whoever was idle saved nothing up.
             state.used = max(state.used, self._now)
-        state.waiting.put(flow, job)
+        state.turns.put(flow, job)
         return displaced
 
     def take(self) -> tuple[Lane, _J] | None:
         """The next job; `None` if nothing waits."""
-        waiting = [entry for entry in self._lanes.items() if entry[1].waiting]
+        waiting = [entry for entry in self._lanes.items() if entry[1].turns.waiting]
         if not waiting:
             return None
         lane, state = min(waiting, key=lambda entry: entry[1].used)
         self._now = state.used
         # Charged in advance, so that several takers do not all take from one lane.
         state.used += state.cost
-        return lane, state.waiting.take()
+        return lane, state.turns.take()
 
     def charge(self, lane: Lane, seconds: float) -> None:
         """Corrects what was charged for one job of `lane` to what it took."""
@@ -148,7 +148,7 @@ class FairQueue(Generic[_J]):
         """Of every lane there is."""
         states = {lane: self._lanes.get(lane, _State()) for lane in LANES}
         return {
-            lane: LaneState(len(state.waiting), state.times.copy())
+            lane: LaneState(state.turns.waiting, state.times.copy())
             for lane, state in states.items()
         }
 
@@ -156,5 +156,5 @@ class FairQueue(Generic[_J]):
         """Removes and returns the jobs for which `unwanted` holds."""
         dropped: list[_J] = []
         for state in self._lanes.values():
-            dropped += state.waiting.drop(unwanted)
+            dropped += state.turns.drop(unwanted)
         return dropped

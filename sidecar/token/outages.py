@@ -41,11 +41,8 @@ class Outages:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._outages: dict[KeyId, _Outage] = {}
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to ask `probes` about."""
-        return bool(self._outages)
+        # Empty while all is well: then nobody needs to ask or tell anything. Read only.
+        self.failing: dict[KeyId, _Outage] = {}
 
     def probes(self, key_id: KeyId) -> bool:
         """Whether a request may go to the token only to find out: then call `let_through`.
@@ -53,7 +50,7 @@ class Outages:
         Raises:
             TokenUnavailable: it may not, with why the token was not there when it was asked.
         """
-        outage = self._outages.get(key_id)
+        outage = self.failing.get(key_id)
         if outage is None or not outage.breaker.open_until:
             return False
         if outage.probe is None and not outage.breaker.wait(self._now()):
@@ -62,11 +59,11 @@ class Outages:
 
     def let_through(self, key_id: KeyId, request: object) -> None:
         """`request` was sent to find out; nobody else is until it is answered."""
-        self._outages[key_id].probe = request
+        self.failing[key_id].probe = request
 
     def answered(self, key_id: KeyId, request: object, error: BaseException | None) -> None:
         """What became of a request that the token was asked for, or could have been."""
-        outage = self._outages.get(key_id)
+        outage = self.failing.get(key_id)
         found_out = outage is not None and outage.probe is request
         if outage and found_out:
             outage.probe = None
@@ -75,7 +72,7 @@ class Outages:
             if outage is None or found_out or not outage.breaker.open_until:
                 self._fail(key_id, outage or self._begin(key_id), error)
         elif outage and (error is None or isinstance(error, TokenError)):
-            del self._outages[key_id]
+            del self.failing[key_id]
             if outage.breaker.open_until:
                 log.info("token signs again", key_id=str(key_id))
 
@@ -88,12 +85,12 @@ class Outages:
 
     def _begin(self, key_id: KeyId) -> _Outage:
         long_ago = self._now() - _FORGOTTEN
-        self._outages = {
+        self.failing = {
             each: outage
-            for each, outage in self._outages.items()
+            for each, outage in self.failing.items()
             if outage.probe or outage.failed > long_ago
         }
-        return self._outages.setdefault(key_id, _Outage())
+        return self.failing.setdefault(key_id, _Outage())
 
     def _now(self) -> timedelta:
         return timedelta(seconds=self._clock())

@@ -21,10 +21,8 @@ class Turns(Generic[_J]):
         # Of those that have something waiting, and no others.
         self._queues: dict[object, deque[_J]] = {}
         self._next: deque[object] = deque()
-        self._waiting = 0
-
-    def __len__(self) -> int:
-        return self._waiting
+        # How many jobs there are. Read only.
+        self.waiting = 0
 
     def put(self, flow: object, job: _J) -> None:
         """Adds a job; a flow that had none waiting is the last one whose turn it is."""
@@ -32,7 +30,7 @@ class Turns(Generic[_J]):
             queue = self._queues[flow] = deque()
             self._next.append(flow)
         queue.append(job)
-        self._waiting += 1
+        self.waiting += 1
 
     def take(self) -> _J:
         """The next job. Something must wait."""
@@ -44,7 +42,7 @@ class Turns(Generic[_J]):
         else:
             self._next.popleft()
             del self._queues[flow]
-        self._waiting -= 1
+        self.waiting -= 1
         return job
 
     def displace(self, flow: object) -> _J | None:
@@ -56,7 +54,7 @@ class Turns(Generic[_J]):
         longest = max(self._queues.values(), key=len)
         if len(longest) < len(self._queues.get(flow, ())) + 2:
             return None
-        self._waiting -= 1
+        self.waiting -= 1
         return longest.pop()
 
     def drop(self, unwanted: Callable[[_J], bool]) -> list[_J]:
@@ -71,5 +69,5 @@ class Turns(Generic[_J]):
             else:
                 del self._queues[flow]
         self._next = deque(flow for flow in self._next if flow in self._queues)
-        self._waiting -= len(dropped)
+        self.waiting -= len(dropped)
         return dropped

@@ -21,6 +21,7 @@ from tests.e2e.lab import OTHER, Lab, bootstrap
 from tests.e2e.peers import GET, call, client_context, connect
 from tests.e2e.record import Record
 from tests.fixtures.deny_lists import ListSigner, deny_list
+from tests.fixtures.rules import this_user
 
 WORKERS = 2
 # So that the connections are for two peers.
@@ -49,7 +50,8 @@ class Denying(Served):
                 "token": {"label": "mesh", "pin_file": store.directory / "mesh.pin"},
                 "identity": {"spiffe_id": SERVER, "trust_bundle": lab.roots},
                 "ca": {"socket": lab.mesh.ca.socket},
-                "signer": {"socket": self.socket},
+                "signer": {"socket": self.socket, "allow_own_user": True},
+                "caller": this_user(),
                 "deny_list": {"file": self.list, "key": keys, "state": directory / "state"},
             },
             directory,
@@ -93,7 +95,7 @@ def test_a_denied_peers_connection_closes_its_handshakes_are_refused_and_another
     lab: Lab, application: Application, stack: ExitStack
 ) -> None:
     directory = lab.short_path("dl")
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     sidecar = stack.enter_context(Denying(lab, directory, ListSigner()))
     sidecar.ready()
     sidecar.wait_until(sidecar.certified, "a certificate")

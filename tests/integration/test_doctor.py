@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
 
 from tests.fixtures import certificates
 from tests.fixtures.configurations import sections
 from tests.fixtures.mesh import Mesh, spiffe_id
 from tests.fixtures.private_keys import write_key
-from tests.fixtures.process import run_cli
+from tests.fixtures.process import MESHKEY, run_cli
 from tests.fixtures.toml import toml
+from tests.fixtures.users import SIDECAR, separated, with_python_for_all
 
 
 def _doctor(mesh: Mesh, gateway: Mapping[str, object]) -> tuple[int, Sequence[dict[str, str]]]:
@@ -66,3 +69,55 @@ def test_a_given_key_that_was_imported_needs_the_setting_that_allows_it(mesh: Me
         assert (code, verdict) == expected
         assert detail.startswith(f"{key_id}: imported")
         assert ("allow_imported" in detail) is not allowed
+
+
+def test_the_process_its_surroundings_and_its_callers_are_looked_at(mesh: Mesh) -> None:
+    mesh.root_file.write_bytes(certificates.root().pem)
+    code, findings = _doctor(mesh, {})
+    assert code == 0, findings
+    checks = [each["check"] for each in findings]
+    assert checks[checks.index("user") :] == [
+        "user",
+        "privileges",
+        "core dumps",
+        "memory",
+        "umask",
+        "token.pin_file",
+        "signer.socket",
+        "signer.proxy",
+        "admin.socket",
+        "token.pin_file: out of callers' reach",
+        "the token's store: out of callers' reach",
+        "signer.allow_own_user",
+        "caller tests: known by",
+        "callers' processes",
+        "clock",
+        "boot clock",
+    ]
+    ((verdict, detail),) = _of(findings, "core dumps")
+    assert verdict == "ok", detail
+    (mesh.directory).chmod(0o770)
+    code, findings = _doctor(mesh, {})
+    assert code == 69
+    ((verdict, detail),) = _of(findings, "signer.socket")
+    assert verdict == "failure"
+    assert "chmod go-w" in detail
+
+
+def test_the_doctor_becomes_the_sidecars_user_too(mesh: Mesh) -> None:
+    file = mesh.directory / "web.toml"
+    file.write_text(toml(separated(mesh)), encoding="utf-8")
+    ran = subprocess.run(
+        [*with_python_for_all(), MESHKEY, "doctor", "--json", "--config", file],
+        env={**os.environ, **mesh.store("web").environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    findings = json.loads(ran.stdout)
+    ((verdict, detail),) = _of(findings, "user")
+    assert (verdict, detail.partition(";")[0]) == ("ok", SIDECAR.pw_name)
+    ((verdict, _),) = _of(findings, "privileges")
+    assert verdict == "ok"
+    written = {path.stat().st_uid for path in mesh.store("web").tokens.rglob("*")}
+    assert written == {SIDECAR.pw_uid}, "what it tried out is not root's"

@@ -184,3 +184,22 @@ def test_a_user_that_cannot_read_the_program_is_told() -> None:
 def test_a_user_in_no_database_is_refused() -> None:
     ran = _become(3_999_999_999, "" if IS_ROOT else "os.geteuid = lambda: 0")
     assert "is in no user database" in ran.stderr
+
+
+_UNDONE = """
+import ctypes
+from sidecar.hardening import start
+def become(uid, group):
+    # What fs.suid_dumpable = 1 does to a process that changes its user.
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+start.become = become
+start.become_user(1, None)
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
+
+
+def test_where_changing_the_user_makes_it_dumpable_it_is_made_undumpable_again() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _UNDONE], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "0\n"

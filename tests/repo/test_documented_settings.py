@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +23,17 @@ _WHOLE: dict[str, Any] = {
     "signer": {"socket": "/run/signer"},
     "ca": {"socket": "/run/ca"},
 }
+
+
+# Who is spoken of, and need not be on this machine.
+_USERS = {"meshkey": 990}
+_GROUPS = {"meshkey-callers": 991}
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=_USERS[name]))
+    monkeypatch.setattr(grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=_GROUPS[name]))
 
 
 def _blocks() -> Iterator[Any]:

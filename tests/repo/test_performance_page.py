@@ -21,7 +21,7 @@ RESULTS = {
 def test_every_table_of_the_page_is_one_that_the_report_makes_and_the_other_way_round() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert re.findall(r"<!-- table: (\w+) -->\n", page) == [
-        *("machine", "signing", "handshakes", "footprint", "tokens", "recovery", "pool")
+        *("machine", "signing", "flood", "handshakes", "footprint", "tokens", "recovery", "pool")
     ]
     assert page.count("<!-- end -->") == len(_TABLES)
 

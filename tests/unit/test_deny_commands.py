@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from sidecar.app import clock
@@ -31,7 +33,7 @@ class _Token(FakeToken):
 
 
 @pytest.fixture(autouse=True)
-def token(monkeypatch: pytest.MonkeyPatch) -> FakeToken:
+def token(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeToken]:
     made = _Token("operator")
 
     def opened(_settings: TokenSettings) -> FakeToken:
@@ -39,7 +41,9 @@ def token(monkeypatch: pytest.MonkeyPatch) -> FakeToken:
 
     monkeypatch.setattr(token_of_settings, "open_token", opened)
     monkeypatch.setattr(clock, "wall", lambda: START + timedelta(milliseconds=7))
-    return made
+    yield made
+    # Commands configure what is logged, and how.
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -222,8 +226,11 @@ def test_a_list_that_is_none_exits_with_65_and_shows_nothing(
     assert refused.stdout == ""
     assert "none of the keys has signed the deny list" in refused.stderr
     key.write_bytes(b"")
-    assert _run("show", file, "--key", key).exit_code == 65
-    for path in (key, file):
+    no_key = _run("show", file, "--key", key)
+    assert no_key.exit_code == 65
+    assert f"{key}: no public key, PEM, is in there" in no_key.stderr
+    key.write_bytes(ListSigner().pem)
+    for path in (file, key):
         path.unlink()
         gone = _run("show", file, "--key", key)
         assert gone.exit_code == 66

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -107,6 +108,17 @@ async def test_callers_that_were_refused_are_counted_by_service(
     seen.signing.callers.refused, seen.sds.callers.refused = 4, 1
     refused = _collected(seen, world).by("meshkey_callers_refused_total", "service")
     assert refused == {"signer": 4, "sds": 1}
+
+
+async def test_what_is_for_evaluation_only_can_be_alarmed_on(seen: Observed, world: World) -> None:
+    assert _collected(seen, world).value("meshkey_own_user_allowed") == 0
+    allowed = replace(seen, own_user_allowed=True)
+    assert _collected(allowed, world).value("meshkey_own_user_allowed") == 1
+
+
+async def test_no_number_is_told_twice(seen: Observed, world: World) -> None:
+    names = [metric.name for metric in Numbers(seen, world.clock).collect()]
+    assert len(names) == len(set(names))
 
 
 async def test_answers_are_told_by_scheme_and_result(seen: Observed, world: World) -> None:

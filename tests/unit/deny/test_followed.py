@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from sidecar.core.deny_list import DenyList, WhenStale
@@ -24,6 +23,7 @@ from sidecar.errors import (
     SigningRefused,
     StartFailed,
 )
+from sidecar.one_thread import OneThread
 from tests.fixtures.deny_lists import OTHER, PEER, DenyWorld, ListSigner, deny_list
 from tests.fixtures.waiting import settle
 
@@ -32,7 +32,6 @@ _HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def world(tmp_path: Path) -> DenyWorld:
-    structlog.reset_defaults()
     return DenyWorld(tmp_path)
 
 
@@ -169,7 +168,7 @@ async def test_keys_are_rotated_while_it_runs(world: DenyWorld) -> None:
     world.files.key.write_bytes(b"")
     assert not await followed.look()
     assert followed.denies(PEER)
-    assert "no public key, PEM" in followed.complaint
+    assert f"deny_list.key {world.files.key}: no public key, PEM" in followed.complaint
 
 
 async def test_the_same_list_may_be_signed_anew_with_another_key(world: DenyWorld) -> None:
@@ -338,9 +337,9 @@ async def test_a_bug_takes_no_list_away(world: DenyWorld, monkeypatch: pytest.Mo
 async def test_a_disk_that_hangs_is_a_complaint(
     world: DenyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", timedelta(milliseconds=50))
     world.put(deny_list(1, PEER))
     followed = await world.life()
+    followed._disk = OneThread(timedelta(milliseconds=50))
     returned = threading.Event()
 
     def hang(_self: DenyListFiles) -> Signed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from sidecar.errors import SigningRefused, TokenUnavailable
@@ -18,7 +17,6 @@ from tests.fixtures.enrolment import SPIFFE_ID, World
 
 @pytest.fixture
 def lists(tmp_path: Path) -> DenyWorld:
-    structlog.reset_defaults()
     return DenyWorld(tmp_path)
 
 

@@ -47,7 +47,13 @@ def document(short_dir: Path) -> dict[str, Any]:
         "sds": {"socket": f"{run}/sds"},
         "admin": {"socket": f"{private}/admin", "read_only": f"{run}/status"},
         "metrics": {"socket": f"{run}/metrics"},
+        "deny_list": {"file": "/denied", "key": "/key", "state": f"{private}/denied"},
         "audit": {"directory": f"{private}/audit"},
+        "deny_list": {
+            "file": f"{run}/list",
+            "key": f"{run}/keys",
+            "state": f"{private}/deny",
+        },
     }
 
 
@@ -79,7 +85,9 @@ def test_every_place_is_looked_at_and_right(document: dict[str, Any]) -> None:
             "the token's store: out of callers' reach",
             "identity.state: out of callers' reach",
             "gateway.shop.state: out of callers' reach",
+            "deny_list.state: out of callers' reach",
             "audit.directory: out of callers' reach",
+            "deny_list.state: out of callers' reach",
             "caller envoy",
         ],
         "ok",
@@ -120,6 +128,7 @@ def _error(check: Any) -> MeshkeyError | None:
         ("pin", 0o444, "token.pin_file: out of callers' reach", "caller envoy can reach"),
         ("store", 0o755, "the token's store: out of callers' reach", "caller envoy can reach"),
         ("private", 0o777, "audit.directory: out of callers' reach", "caller envoy can write"),
+        ("private", 0o777, "deny_list.state: out of callers' reach", "caller envoy can write"),
         ("private", 0o777, "identity.state: out of callers' reach", "caller envoy can write"),
         ("private", 0o777, "token.state: out of callers' reach", "caller envoy can write"),
     ],

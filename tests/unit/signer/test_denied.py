@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
@@ -28,7 +27,6 @@ from tests.fixtures.waiting import soon
 
 @pytest.fixture
 def lists(tmp_path: Path) -> DenyWorld:
-    structlog.reset_defaults()
     return DenyWorld(tmp_path)
 
 

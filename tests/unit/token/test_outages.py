@@ -94,7 +94,7 @@ def test_any_answer_of_the_token_lets_all_ask_again(
     world.fail(times=3)
     world.now += 0.1
     world.probe(answer)
-    assert not world.outages
+    assert not world.outages.failing
     assert not world.outages.probes(KEY)
 
 
@@ -127,7 +127,7 @@ def test_keys_that_nobody_asks_with_any_more_are_forgotten(world: _World) -> Non
     for number in range(1000):
         world.fail(times=3 - number % 2, key_id=KeyId(number.to_bytes(2)))
         world.now += 1.0
-    assert len(world.outages._outages) <= 61
+    assert len(world.outages.failing) <= 61
 
 
 def test_the_log_says_when_it_begins_and_when_it_is_over(world: _World) -> None:

@@ -32,7 +32,7 @@ def _taken(turns: Turns[_Job], jobs: int) -> Sequence[str]:
 def test_one_flow_alone_is_served_in_order() -> None:
     turns = _filled(honest=5)
     assert [turns.take()[1] for _ in range(5)] == [0, 1, 2, 3, 4]
-    assert not turns
+    assert not turns.waiting
 
 
 def test_who_comes_behind_a_flood_waits_for_one_of_its_jobs() -> None:
@@ -54,7 +54,7 @@ def test_the_longest_queue_loses_its_newest_job_to_who_has_few() -> None:
     turns = _filled(honest=2, flooder=10)
     assert turns.displace("another") == ("flooder", 9)
     assert turns.displace("honest") == ("flooder", 8)
-    assert len(turns) == 10
+    assert turns.waiting == 10
 
 
 def test_nobody_gives_way_to_who_would_have_more_than_he_has() -> None:
@@ -62,7 +62,7 @@ def test_nobody_gives_way_to_who_would_have_more_than_he_has() -> None:
     assert turns.displace("flooder") is None
     assert turns.displace("honest") is None
     assert turns.displace("another") == ("flooder", 3)
-    assert len(turns) == 6
+    assert turns.waiting == 6
 
 
 def test_nobody_loses_the_only_job_he_has() -> None:
@@ -75,7 +75,7 @@ def test_what_is_dropped_costs_nobody_his_turn() -> None:
     turns.take()
     dropped = turns.drop(lambda job: job[0] == "honest" or job == ("flooder", 1))
     assert sorted(dropped) == [("flooder", 1), ("honest", 0), ("honest", 1)]
-    assert [turns.take() for _ in range(len(turns))] == [
+    assert [turns.take() for _ in range(turns.waiting)] == [
         ("another", 0),
         ("flooder", 2),
         ("another", 1),
@@ -98,9 +98,9 @@ def test_every_job_comes_out_once_and_those_of_a_flow_in_order(
     for number, (flow, takes) in enumerate(steps):
         turns.put(flow, (flow, number))
         put[flow].append(number)
-        for _ in range(min(takes, len(turns))):
+        for _ in range(min(takes, turns.waiting)):
             take()
-    while turns:
+    while turns.waiting:
         take()
     assert got == put
 
@@ -127,9 +127,9 @@ def test_no_flow_waits_for_more_than_one_job_of_each_other(steps: list[tuple[str
             passed[flow] = Counter()
         turns.put(flow, (flow, number))
         waiting[flow] += 1
-        for _ in range(min(takes, len(turns))):
+        for _ in range(min(takes, turns.waiting)):
             take()
-    while turns:
+    while turns.waiting:
         take()
     assert not waiting.total()
 
@@ -141,7 +141,7 @@ def test_a_full_queue_evens_out_and_says_what_it_dropped(
     turns: Turns[_Job] = Turns()
     held: Counter[str] = Counter()
     for number, (flow, takes) in enumerate(steps):
-        if len(turns) < capacity:
+        if turns.waiting < capacity:
             turns.put(flow, (flow, number))
             held[flow] += 1
         elif displaced := turns.displace(flow):
@@ -151,6 +151,6 @@ def test_a_full_queue_evens_out_and_says_what_it_dropped(
             assert held[displaced[0]] >= held[flow], "he has not less than who came"
         else:
             assert held[flow] + 1 >= max(held.values()), "whoever has most gives way"
-        assert len(turns) == held.total() <= capacity
-        for _ in range(min(takes, len(turns))):
+        assert turns.waiting == held.total() <= capacity
+        for _ in range(min(takes, turns.waiting)):
             held[turns.take()[0]] -= 1
