@@ -47,7 +47,6 @@ def document(short_dir: Path) -> dict[str, Any]:
         "sds": {"socket": f"{run}/sds"},
         "admin": {"socket": f"{private}/admin", "read_only": f"{run}/status"},
         "metrics": {"socket": f"{run}/metrics"},
-        "deny_list": {"file": "/denied", "key": "/key", "state": f"{private}/denied"},
         "audit": {"directory": f"{private}/audit"},
         "deny_list": {
             "file": f"{run}/list",
