@@ -23,17 +23,18 @@ from tests.integration.test_endings import keys_on_token
 _STATE, _ENDED = "KILLED_STATE", "KILLED_BEFORE"
 # From the moment at which the end begins each step is counted, and before one of them it is over.
 _KILLED = f"""
-import asyncio, os, signal, sys
+import asyncio, os, signal, sys, threading
 from sidecar.cli import main
-from sidecar.identity import ending, identity, revoking
+from sidecar.identity import ending, identity, revoking, saved_leases
 from sidecar.token import holdings, search
 
 state, last = os.environ["{_STATE}"], int(os.environ["{_ENDED}"])
 steps = None
+notes = threading.local()
 
 def step():
     global steps
-    if steps is not None:
+    if steps is not None and not hasattr(notes, "written"):
         steps += 1
         if steps == last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -44,6 +45,18 @@ def stepping(call, concerns=lambda *_: True):
             step()
         return call(*arguments, **options)
     return stepped
+
+def noting(save):
+    # How far a lease has run is noted all the time: that is no step of an end.
+    def noted(*arguments):
+        notes.written = True
+        try:
+            return save(*arguments)
+        finally:
+            del notes.written
+    return noted
+
+saved_leases.SavedLeases.save = noting(saved_leases.SavedLeases.save)
 
 def of_state(path, *_):
     return str(path).startswith(state)
@@ -83,8 +96,9 @@ revoking.Revoking.revoke = begin(revoking.Revoking.revoke)
 main()
 """
 # Tombstone: unlink, open, write, sync, rename; its directory: open, sync. Two halves of the key,
-# and after them. Saved certificate: unlink; its directory: open, sync. Revoking has no saved one.
-_RENAME, _DEPROVISION, _REVOKE = 5, 13, 10
+# and after them. Saved certificate, and lease: unlink; the directory: open, sync. Revoking removes
+# neither.
+_RENAME, _DEPROVISION, _REVOKE = 5, 16, 10
 
 
 class _Life:
@@ -115,7 +129,7 @@ class _Life:
         self.mesh.processes.callback(process.kill)
         process.wait_until_ready()
         wait_for_generation(process, 1)
-        eventually((self.state / "default.json").exists, "it is saved")
+        eventually(lambda: len(_kept(self.state)) == 2, "certificate and lease are saved")
         return process
 
     def again(self) -> MeshkeyProcess:
@@ -124,6 +138,10 @@ class _Life:
 
 def _marks(state: Path, kind: str) -> list[str]:
     return [path.name for path in state.glob(f"*.{kind}")]
+
+
+def _kept(state: Path) -> list[str]:
+    return [name for name in ("default.json", "default.lease") if (state / name).exists()]
 
 
 @pytest.mark.timeout(300)
@@ -148,7 +166,7 @@ def test_a_deprovisioning_that_is_killed_at_any_step(running_mesh: Mesh, step: i
     again = life.again()
     if is_dead:
         eventually(lambda: keys_on_token(again) == set(), "what was left is destroyed")
-        eventually(lambda: not (life.state / "default.json").exists())
+        eventually(lambda: not _kept(life.state), "what was kept for it is removed")
         after = identity_status(again)
         assert (after.health, after.key_id) == ("deprovisioned", b"")
     else:
