@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -16,6 +17,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from sidecar.demo.credentials import FileCredentials
 from sidecar.demo.envoy import BOOTSTRAPS, Envoy
 from sidecar.demo.mesh import CLIENT, SERVER, TRUST_DOMAIN, Mesh
+from sidecar.demo.processes import wait_for
 from sidecar.demo.sidecars import Sidecar
 from sidecar.demo.softhsm import SoftHsmStore
 from tests.e2e.fake_signer import FakeSigner
@@ -125,6 +127,9 @@ class Lab:
         """A live Envoy with the text of a bootstrap."""
         with self.unready_envoy(bootstrap, values, concurrency) as envoy:
             envoy.ready()
+            if _listens(values.get("SIGNER_SOCKET")):
+                # A signer that has not seen this program yet looks at all of it first.
+                wait_for(lambda: _is_let_in(envoy), "the signer lets it in")
             yield envoy
 
     def unready_envoy(
@@ -213,6 +218,17 @@ class Lab:
             (str(log.relative_to(self.directory)), _end(log))
             for log in sorted(self.directory.rglob("*.log"))
         ]
+
+
+def _listens(path: object) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        return path is not None and asking.connect_ex(str(path)) == 0
+
+
+def _is_let_in(envoy: Envoy) -> bool:
+    # Without a listener of the module's there is nowhere for it to count.
+    connected = envoy.stats("[.]meshkey[.]signers[.]connected$")
+    return not connected or bool(sum(connected.values()))
 
 
 def bootstrap(name: str, changes: dict[str, str] | None = None) -> str:

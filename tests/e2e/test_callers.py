@@ -14,7 +14,7 @@ from sidecar.demo.processes import wait_for
 from sidecar.demo.sidecars import Served
 from sidecar.demo.softhsm import SoftHsmStore
 from tests.e2e.application import Application
-from tests.e2e.lab import Lab
+from tests.e2e.lab import Lab, bootstrap
 from tests.e2e.peers import call, client_context
 from tests.e2e.record import Record
 from tests.fixtures.rules import this_user
@@ -66,7 +66,9 @@ def test_an_envoy_is_served_while_a_rule_is_for_its_user(
         sidecar = stack.enter_context(Ruled(lab, lab.store(), directory, ANOTHER))
         sidecar.ready()
         sidecar.wait_until(sidecar.certified, "a certificate")
-        server = stack.enter_context(lab.server(application.port, SIGNER_SOCKET=sidecar.socket))
+        values = {**lab.server_values(application.port), "SIGNER_SOCKET": sidecar.socket}
+        server = stack.enter_context(lab.unready_envoy(bootstrap("server"), values))
+        server.ready()
         wait_for(lambda: _REFUSED in server.log.read_text("utf-8"), "it is told")
         port, record = server.port("mtls"), Record(server)
         assert call(port, context).octets == b""
