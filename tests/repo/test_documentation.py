@@ -36,5 +36,5 @@ def test_nothing_is_left_to_be_filled_in(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_files_that_are_spoken_of_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    named = {match[1].split()[0].rstrip("/:") for match in _REFERENCE.finditer(text)}
+    named = {match[1].split()[0].split("::")[0].rstrip("/:") for match in _REFERENCE.finditer(text)}
     assert not {name for name in named if not (ROOT / name).exists()}
