@@ -52,6 +52,7 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
         self.streams = 0
         self._token = token
         self._signs = signs
+        self._turned_away = 0
         self._key = key
         self._together = together
         self._published = threading.Condition()
@@ -153,6 +154,7 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
                     self.refused.append(request.error)
                 elif request.acked_generation:
                     self.acknowledged.append(request.acked_generation)
+                self._look_again()
         except grpc.RpcError:
             pass  # the caller has gone
 
@@ -161,6 +163,10 @@ class FakeSigner(signer_pb2_grpc.SignerServicer):
     ) -> Iterator[pb.SignResponses]:
         self._admit(context)
         if not self._signs:
+            # Not before the caller has its identity.
+            self._turned_away += 1
+            with self._published:
+                self._published.wait_for(lambda: len(self.acknowledged) >= self._turned_away)
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "no purpose is allowed")
         waiting: list[pb.SignRequest] = []
         for message in messages:
