@@ -89,7 +89,7 @@ class SignerService:
         return await self._calls.serve(context, sign)
 
     async def _signed(
-        self, request: pb.SignRequest | SigningRefused, admitted: Admitted, limit: float | None
+        self, request: pb.SignRequest | SigningRefused, admitted: Admitted, patience: float | None
     ) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
         with self._signatures.quota.caller(admitted.process) as caller:
@@ -98,6 +98,6 @@ class SignerService:
                 lambda answer: None if answered.done() else answered.set_result(answer),
                 caller,
                 admitted.permissions,
-                limit,
+                patience,
             )
             return await answered
