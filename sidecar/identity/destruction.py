@@ -36,6 +36,8 @@ class Destruction:
                 log.error("key not destroyed", key_id=str(key_id), error=str(error))
                 self._journal.record("key not destroyed", key_id=str(key_id), error=str(error))
             else:
+                if key_id not in self._owed:
+                    continue  # somebody else was faster, and has recorded it
                 self._owed.discard(key_id)
                 log.info("key destroyed", key_id=str(key_id))
                 self._journal.record("key destroyed", key_id=str(key_id))

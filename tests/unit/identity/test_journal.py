@@ -74,6 +74,14 @@ async def test_a_key_that_would_not_go_leaves_a_record_too(
     assert "key destroyed" not in journal.events
 
 
+async def test_a_key_that_two_have_destroyed_at_the_same_time_leaves_one_record(
+    world: World, journal: RememberedJournal
+) -> None:
+    key = await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, "ours"))
+    await asyncio.gather(world.destruction.destroy(key.id), world.destruction.destroy(key.id))
+    assert journal.facts("key destroyed") == {"key_id": str(key.id)}
+
+
 async def test_roots_leave_a_record_when_they_are_others(
     world: World, journal: RememberedJournal
 ) -> None:
