@@ -56,7 +56,8 @@ class SocketCallers:
         self._connections = Connections(forwarded)
         self._executables = Executables()
         self._refusals = Refusals(journal, clock)
-        # One for each user: who runs a program from a disk that hangs keeps out only himself.
+        # One for each user of whom the policy speaks: who runs a program from a disk that hangs
+        # keeps out only himself.
         self._threads: dict[int, OneThread] = {}
         self._looks: dict[Connection, asyncio.Task[None]] = {}
 
@@ -114,6 +115,8 @@ class SocketCallers:
         try:
             connection = self._connections.named(name)
             process = connection.process
+            # First: nothing is read, or remembered, of somebody who may have nothing anyway.
+            self._policy.require_user(connection.require_usable().credentials.uid)
             await self._measure(connection)
             process = connection.process
             call = Call(connection, bearer, self._policy)

@@ -140,3 +140,24 @@ async def test_a_call_that_is_over_gets_no_permissions_back(scene: _Scene) -> No
     call.end()
     scene.callers.policy = scene.policy
     assert call.permissions == {}
+
+
+async def test_of_users_who_may_have_nothing_nothing_is_read_nor_remembered(
+    scene: _Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_uid: int) -> None:
+        raise CallerRefused("no rule is for that user")
+
+    def unread(_peer: Peer, _executables: Executables) -> Measured:
+        raise AssertionError("it was looked at")
+
+    scene.policy.user = nobody
+    monkeypatch.setattr(module, "measure", unread)
+    for uid in range(1000, 1100):
+        stranger = scene.connection(uid)
+        monkeypatch.setattr(scene.callers._connections, "named", lambda _name, s=stranger: s)
+        with pytest.raises(CallerRefused, match="may not use this socket"):
+            async with scene.callers.admit(f"unix-abstract:meshkey-{'0' * 32}", ()):
+                pass
+    assert set(scene.journal.reasons) == {"no rule is for that user"}
+    assert not scene.callers._threads
