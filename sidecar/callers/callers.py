@@ -113,7 +113,7 @@ class SocketCallers:
     async def _let_in(self, name: str, bearer: str | None) -> tuple[Connection, Call]:
         process = UNKNOWN
         try:
-            connection = self._connections.named(name)
+            connection = await self._connections.named(name)
             process = connection.process
             # First: nothing is read, or remembered, of somebody who may have nothing anyway.
             self._policy.require_user(connection.require_usable().credentials.uid)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -125,7 +126,7 @@ async def test_a_mistake_in_the_policy_lets_nobody_go_on(scene: _Scene) -> None:
 async def test_out_of_descriptors_nobody_is_let_in(
     scene: _Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(_name: str) -> Connection:
+    async def exhausted(_name: str) -> Connection:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(scene.callers._connections, "named", exhausted)
@@ -155,7 +156,8 @@ async def test_of_users_who_may_have_nothing_nothing_is_read_nor_remembered(
     monkeypatch.setattr(module, "measure", unread)
     for uid in range(1000, 1100):
         stranger = scene.connection(uid)
-        monkeypatch.setattr(scene.callers._connections, "named", lambda _name, s=stranger: s)
+        named = AsyncMock(return_value=stranger)
+        monkeypatch.setattr(scene.callers._connections, "named", named)
         with pytest.raises(CallerRefused, match="may not use this socket"):
             async with scene.callers.admit(f"unix-abstract:meshkey-{'0' * 32}", ()):
                 pass
