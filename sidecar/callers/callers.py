@@ -151,6 +151,9 @@ class SocketCallers:
             except CallerRefused as reason:
                 self._refusals.tell(connection.process, str(reason))
                 call.end()
+            except Exception as error:  # a bug must not let a call go on with what it had
+                log.error("asking about a caller failed", exc_info=error)
+                call.end()
 
     async def _measure(self, connection: Connection) -> None:
         """Raises `CallerRefused` when the process is not to be known, or is no more what it was."""

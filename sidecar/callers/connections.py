@@ -17,6 +17,7 @@ from sidecar.callers.connection import Connection
 from sidecar.callers.credentials import Credentials, Peer
 from sidecar.callers.forwarded import PROXY_NAME, Forwarded
 from sidecar.errors import CallerRefused
+from sidecar.rpc.quiet import Quiet
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,7 @@ class Connections:
         """`clock` gives seconds."""
         self._forwarded = forwarded
         self._clock = clock
+        self._quiet = Quiet(clock)
         self._next_look = 0.0
         # The cookies of the connections that have a name, as the next look finds them.
         self._awaited: asyncio.Future[dict[str, list[int]]] | None = None
@@ -110,7 +112,7 @@ class Connections:
             if each.cookie in self._open:
                 continue
             if having[each.name] > 1:
-                _turn_out(each)
+                self._turn_out(each)
             else:
                 self._open[each.cookie] = self._met(each)
 
@@ -131,12 +133,14 @@ class Connections:
             raise CallerRefused("it came around the proxy")
         return forwarded.duplicate()
 
+    def _turn_out(self, stranger: Accepted) -> None:
+        """Somebody in another network namespace has taken the name of a connection.
 
-def _turn_out(stranger: Accepted) -> None:
-    """Somebody in another network namespace has taken the name of a connection.
-
-    Which of the two a call comes from nobody can tell, so whoever came last has to go.
-    """
-    log.warning("two connections have the same name", name=stranger.name)
-    with suppress(OSError):  # it may have gone
-        stranger.connection.shutdown(socket.SHUT_RDWR)
+        Which of the two a call comes from nobody can tell, so whoever came last has to go.
+        """
+        if (suppressed := self._quiet.suppressed("same name")) is not None:
+            log.warning(
+                "two connections have the same name", name=stranger.name, suppressed=suppressed
+            )
+        with suppress(OSError):  # it may have gone
+            stranger.connection.shutdown(socket.SHUT_RDWR)

@@ -123,6 +123,20 @@ async def test_a_mistake_in_the_policy_lets_nobody_go_on(scene: _Scene) -> None:
     await call.over()
 
 
+async def test_a_mistake_in_another_policy_ends_every_call_and_no_reload(scene: _Scene) -> None:
+    calls = [scene.call(scene.connection(OTHER)) for _ in range(2)]
+    mistaken = RememberingPolicy()
+
+    def fail(_process: CallingProcess) -> None:
+        raise ZeroDivisionError
+
+    mistaken.rule = fail
+    scene.callers.policy = mistaken
+    for call in calls:
+        await call.over()
+        assert call.permissions == {}
+
+
 async def test_out_of_descriptors_nobody_is_let_in(
     scene: _Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

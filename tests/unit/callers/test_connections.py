@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from sidecar.callers import connections as module
 from sidecar.callers.accepted import Accepted
@@ -16,12 +19,13 @@ from sidecar.errors import CallerRefused
 
 
 class _Looks:
-    """Counts them; each takes a second of the clock, and finds nothing."""
+    """Counts them; each takes a second of the clock."""
 
     def __init__(self) -> None:
         self.number = 0
         self.now = 0.0
         self.error: OSError | None = None
+        self.found: list[Accepted] = []
 
     @contextmanager
     def accepted(self) -> Iterator[list[Accepted]]:
@@ -29,7 +33,7 @@ class _Looks:
         self.now += 1.0
         if self.error:
             raise self.error
-        yield []
+        yield self.found
 
 
 @pytest.fixture
@@ -89,3 +93,17 @@ async def test_who_stops_waiting_takes_the_look_from_nobody(looks: _Looks) -> No
     with pytest.raises(CallerRefused):
         await staying
     assert looks.number == 1
+
+
+async def test_whoever_takes_names_without_end_does_not_fill_the_log(looks: _Looks) -> None:
+    structlog.reset_defaults()
+    ends = [socket.socketpair() for _ in range(100)]
+    for number, (ours, _) in enumerate(ends):
+        looks.found.append(Accepted(f"meshkey-{'0' * 32}", number, ours))
+    with capture_logs() as logged:
+        Connections(Forwarded(), lambda: 0.0).look()
+    assert [entry["event"] for entry in logged] == ["two connections have the same name"]
+    for ours, theirs in ends:
+        assert theirs.recv(1) == b""
+        ours.close()
+        theirs.close()
