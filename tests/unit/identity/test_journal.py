@@ -82,6 +82,21 @@ async def test_a_key_that_two_have_destroyed_at_the_same_time_leaves_one_record(
     assert journal.facts("key destroyed") == {"key_id": str(key.id)}
 
 
+async def test_of_a_key_that_is_found_no_more_what_is_left_is_destroyed_and_recorded_if_it_was_not(
+    world: World, journal: RememberedJournal
+) -> None:
+    first, second = [
+        await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, "ours"))
+        for _ in range(2)
+    ]
+    world.token.available = False
+    await world.destruction.destroy(first.id)
+    world.token.available = True
+    await world.destruction.destroy(first.id, second.id, gone=[first.id, second.id])
+    assert world.token.held_keys == set()
+    assert journal.facts("key destroyed") == {"key_id": str(first.id)}
+
+
 @pytest.mark.parametrize(
     ("error", "event"), [(NoSuchKey("gone"), "key lost"), (KeyChanged("another"), "key changed")]
 )
