@@ -49,7 +49,7 @@ class Remains:
         """
         spared = tuple(key for key in key_ids if key == self._given or key in foreign)
         wanted = [key for key in key_ids if key not in spared]
-        await self._destruction.destroy(*await self._still_there(wanted))
+        await self._destruction.destroy(*wanted, gone=await self._gone(wanted))
         try:
             there = await self._executor.run(self._token.labels)
         except MeshkeyError as error:
@@ -81,13 +81,13 @@ class Remains:
         labels = await self._executor.run(self._token.labels)
         return [key for key, text in labels.items() if self._has_mark(text)]
 
-    async def _still_there(self, key_ids: Collection[KeyId]) -> list[KeyId]:
-        """Those that have not gone before, or may not have: a key dies, and is recorded, once."""
+    async def _gone(self, key_ids: Collection[KeyId]) -> list[KeyId]:
+        """Those that a search does not find."""
         try:
-            there: Collection[KeyId] = await self._executor.run(self._token.labels)
+            there = await self._executor.run(self._token.labels)
         except MeshkeyError:
-            there = key_ids
-        return [key for key in key_ids if key in there]
+            return []
+        return [key for key in key_ids if key not in there]
 
     def _has_mark(self, label: str) -> bool:
         parsed = KeyLabel.parse(label)

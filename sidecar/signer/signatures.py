@@ -168,9 +168,13 @@ class Signatures:
 
         try:
             self._require_held(key_id)
+            if error is None:
+                self._registry.require_signing(key_id)
         except SigningRefused as refusal:
             self._refuse(request, refusal, caller, answers, answer)
             return
+        except DenyListUnavailable as unavailable:
+            error = unavailable
         if isinstance(error, NoSuchKey | KeyChanged):
             self._registry.replace(key_id, error)
         if error is not None:
