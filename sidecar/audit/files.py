@@ -42,6 +42,20 @@ def files_in(directory: Path) -> Sequence[Path]:
     return [path for _, path in sorted(found, key=lambda e: (int(e[0][1]), int(e[0][2] or 0)))]
 
 
+def require_log_directory(path: Path) -> int:
+    """Makes `path` if it is not there; returns the mode that it has. Blocks.
+
+    Raises:
+        ConfigurationError: it cannot be made, is not ours, or others can write it.
+    """
+    mode = require_ours(path, "audit.directory", 0o750)
+    if mode & 0o022:
+        raise ConfigurationError(
+            f"audit.directory {path} can be written by others; chmod 0750 {path}"
+        )
+    return mode
+
+
 class LogDirectory:
     """The directory of one log, locked for this process. Every method blocks."""
 
@@ -52,10 +66,7 @@ class LogDirectory:
             ConfigurationError: others can write it, or another process does.
         """
         self.path = path
-        if require_ours(path, "audit.directory", 0o750) & 0o022:
-            raise ConfigurationError(
-                f"audit.directory {path} can be written by others; chmod 0750 {path}"
-            )
+        require_log_directory(path)
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

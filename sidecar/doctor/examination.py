@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from sidecar.config.settings import Settings, TokenSettings
+from sidecar.doctor.audit import examine_audit
 from sidecar.doctor.authorities import examine_authority
 from sidecar.doctor.bearer import examine_bearer
 from sidecar.doctor.deny_list import examine_deny_list
@@ -33,5 +34,7 @@ def examine(
         yield from examine_authority(authority)
     if settings.bearer:
         yield examine_bearer(settings.bearer, now)
+    if settings.audit:
+        yield examine_audit(settings.audit)
     if settings.deny_list:
         yield examine_deny_list(settings.deny_list, now)

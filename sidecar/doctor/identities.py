@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from sidecar.config.identities import CertifiedSettings
 from sidecar.config.settings import Settings, TrustSettings
+from sidecar.doctor.directories import require_there_or_makeable
 from sidecar.doctor.finding import Finding, Verdict, tried
 from sidecar.doctor.sections import sections
-from sidecar.errors import CertificateRefused, ConfigurationError
+from sidecar.errors import CertificateRefused
 from sidecar.identity.saved import SavedCertificates
 from sidecar.trust.base import TrustSource
 from sidecar.trust.pem_file import PemFile
@@ -54,9 +54,7 @@ def _roots(source: TrustSource, now: datetime) -> str:
 
 
 def _private(directory: Path) -> str:
-    if not os.path.lexists(directory):
-        if not directory.parent.is_dir():
-            raise ConfigurationError(f"{directory.parent} is no directory; create it first")
-        return f"{directory}: made at the start"
+    if to_come := require_there_or_makeable(directory, 0o700):
+        return to_come
     SavedCertificates(directory)
     return f"{directory}: private"

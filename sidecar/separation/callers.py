@@ -33,7 +33,7 @@ def require_other_user(rule: CallerSettings, ours: int) -> str:
             f"caller {rule.name}: root has more than any rule gives: run it as another user; to "
             "evaluate, set signer.allow_own_user"
         )
-    return name
+    return f"{name}, who is another user than the sidecar"
 
 
 def kept_apart(settings: Settings, ours: int) -> Iterator[Caller]:

@@ -103,6 +103,25 @@ def test_every_file_that_is_as_it_must_be_is_told(place: Path) -> None:
     assert not (place / "new").exists(), "it looks and makes nothing"
 
 
+def test_directories_that_a_start_could_not_make_are_failures(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = _document(place) | {"audit": {"directory": str(place / "log")}}
+    assert _findings(document)["audit.directory"].detail == f"{place}/log: made at the start"
+    # Root, who may run the tests, could make any.
+    monkeypatch.setattr("os.access", lambda *_: False)
+    found = _findings(document)
+    for check, mode, name in (
+        ("gateway.shop: state", "0700", "new"),
+        ("audit.directory", "0750", "log"),
+    ):
+        assert found[check].verdict is Verdict.FAILURE
+        assert found[check].detail.endswith(f"-m {mode} {place}/{name}")
+    (place / "log").mkdir(mode=0o777)
+    (place / "log").chmod(0o777)
+    assert "can be written by others; chmod 0750" in _findings(document)["audit.directory"].detail
+
+
 def _open(place: Path) -> None:
     (place / "state").chmod(0o755)
 

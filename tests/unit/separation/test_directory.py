@@ -52,7 +52,9 @@ def test_a_strangers_directory_is_refused_however_it_is_closed() -> None:
 
 def test_root_with_the_sidecars_directories_is_told_of_the_user_that_it_forgot() -> None:
     look = Tree({"/run/meshkey": (0o750, OURS, CALLERS)}).look
-    with pytest.raises(ConfigurationError, match=r"set process.user if that is the sidecar's user"):
+    with pytest.raises(
+        ConfigurationError, match=r"set process\.user if that is the sidecar's user"
+    ):
         require_socket_directory(_DIRECTORY, "signer.socket", ROOT, look)
 
 
