@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
-@click.argument("identity", default="default")
+@click.argument("identity", default="default", metavar="[NAME]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @one_line_errors
 def deprovision(config: Path, identity: str, yes: bool) -> None:
@@ -78,7 +78,7 @@ def revoke(config: Path, key_id: str) -> None:
 
 @click.command()
 @config_option
-@click.argument("identity", default="default")
+@click.argument("identity", default="default", metavar="[NAME]")
 @one_line_errors
 def reinstate(config: Path, identity: str) -> None:
     """Let a deprovisioned identity of a running sidecar live again.

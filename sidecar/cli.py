@@ -176,7 +176,7 @@ def health(config: Path, as_json: bool, live: bool) -> None:
 
 @commands.command()
 @config_option
-@click.argument("identity", default="default")
+@click.argument("identity", default="default", metavar="[NAME]")
 @one_line_errors
 def rotate(config: Path, identity: str) -> None:
     """Renew an identity of a running sidecar now: a new key, a new certificate."""

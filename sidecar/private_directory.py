@@ -30,7 +30,10 @@ def require_ours(directory: Path, what: str, mode: int) -> int:
         directory.mkdir(mode=mode, exist_ok=True)
         status = directory.lstat()
     except OSError as error:
-        raise ConfigurationError(f"{what} {directory}: {error.strerror}") from error
+        raise ConfigurationError(
+            f"{what} {directory}: {error.strerror}; make it as root: "
+            f"install -d -o {os.geteuid()} -m {mode:04o} {directory}"
+        ) from error
     if not stat.S_ISDIR(status.st_mode):
         raise ConfigurationError(f"{what} {directory} is no directory of its own")
     if status.st_uid != os.geteuid():

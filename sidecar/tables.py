@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from sidecar.token.report import SchemeReport, TokenReport
 
 if TYPE_CHECKING:
     from sidecar.doctor.finding import Finding
+
+_WIDEST = 10_000
 
 
 def show_keys(keys: Sequence[TokenKey], *, as_json: bool) -> None:
@@ -288,10 +291,15 @@ def _show(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table(*(column.replace("_", " ") for column in columns), box=None)
+    table = Table(box=None)
+    for column in columns:
+        # What is cut off cannot be copied. A key's id is in one piece: other commands take it.
+        is_key = column == "key_id"
+        table.add_column(column.replace("_", " "), no_wrap=is_key, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))
-    Console().print(table)
+    # For another program, as grep(1), a row is a line.
+    Console(width=None if sys.stdout.isatty() else _WIDEST).print(table)
 
 
 def _cell(value: Any) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -128,8 +129,8 @@ class AdminClient:
             raise self._failed(error) from error
 
     def _failed(self, error: grpc.RpcError) -> CommandFailed:
-        if error.code() is grpc.StatusCode.UNAVAILABLE and not self._socket.exists():
-            return CommandFailed(f"nothing serves {self._socket}: is the process running?")
+        if error.code() is grpc.StatusCode.UNAVAILABLE and (closed := self._why_closed()):
+            return CommandFailed(closed)
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return CommandFailed(f"{self._socket} takes no commands: use admin.socket")
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -137,3 +138,14 @@ class AdminClient:
                 f"{self._socket}: no answer yet; what was begun goes on, see: meshkey status"
             )
         return CommandFailed(f"{self._socket}: {error.details()}")
+
+    def _why_closed(self) -> str:
+        """Why nobody can be asked there, or nothing."""
+        try:
+            if not self._socket.exists():
+                return f"nothing serves {self._socket}: is the process running?"
+            is_open = os.access(self._socket, os.W_OK)
+        except PermissionError:
+            is_open = False
+        whom = "ask as root or as the sidecar's user"
+        return "" if is_open else f"{self._socket} is closed to this user: {whom}"

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sidecar.config.settings import Settings, TokenSettings
 from sidecar.doctor.authorities import examine_authority
+from sidecar.doctor.bearer import examine_bearer
 from sidecar.doctor.deny_list import examine_deny_list
 from sidecar.doctor.finding import Finding
 from sidecar.doctor.identities import examine_identity, examine_trust
@@ -30,5 +31,7 @@ def examine(
         yield examine_trust(settings, trust, now)
     for authority in settings.authorities:
         yield from examine_authority(authority)
+    if settings.bearer:
+        yield examine_bearer(settings.bearer, now)
     if settings.deny_list:
         yield examine_deny_list(settings.deny_list, now)

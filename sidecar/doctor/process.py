@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from sidecar.config.settings import Settings
 from sidecar.doctor.finding import Finding, Verdict
+from sidecar.hardening.descriptors import inherited
 from sidecar.hardening.memory import is_dumpable, why_not_locked
 from sidecar.hardening.privileges import user_name
 from sidecar.hardening.process import process_status
@@ -26,15 +27,17 @@ class ProcessFacts:
     dumpable: bool
     # Why memory would not be locked, if it would not.
     unlocked: str | None
+    # Descriptors that it was started with, beside the standard ones, and what they lead to.
+    inherited: Mapping[int, str]
 
     @classmethod
     def read(cls) -> Self:
         capabilities = int(process_status()["CapEff"], 16)
-        return cls(Process.current(), capabilities, is_dumpable(), why_not_locked())
+        return cls(Process.current(), capabilities, is_dumpable(), why_not_locked(), inherited())
 
 
 def examine_process(settings: Settings, facts: ProcessFacts) -> Iterator[Finding]:
-    """User, privileges, core dumps, memory and umask."""
+    """User, privileges, core dumps, memory, umask and descriptors."""
     yield _user(settings, facts.process)
     yield _privileges(facts)
     if facts.dumpable:
@@ -46,6 +49,14 @@ def examine_process(settings: Settings, facts: ProcessFacts) -> Iterator[Finding
     else:
         yield Finding("memory", Verdict.OK, "is locked while it serves")
     yield Finding("umask", Verdict.OK, f"{UMASK:04o} while it serves")
+    yield Finding("descriptors", Verdict.OK, _descriptors(facts.inherited))
+
+
+def _descriptors(inherited: Mapping[int, str]) -> str:
+    if not inherited:
+        return "none inherited beside standard input, output and error"
+    those = ", ".join(f"{number} ({end})" for number, end in sorted(inherited.items()))
+    return f"inherited {those}; a process that serves closes them first"
 
 
 def _user(settings: Settings, process: Process) -> Finding:

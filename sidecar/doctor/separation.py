@@ -41,6 +41,9 @@ def examine_separation(
         yield Finding("signer.allow_own_user", Verdict.WARNING, detail)
     for caller in kept_apart(settings, process.uid):
         yield from _let_in(settings, caller)
+    if settings.identities and not settings.callers:
+        detail = "nobody may use the sockets: say who may in a [[caller]]; serve shows one"
+        yield Finding("callers", Verdict.FAILURE, detail)
     for rule in settings.callers:
         yield _known_by(rule, process, sees_programs=sees_programs)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+_OURS = Path("/proc/self/fd")
+_STANDARD = 2
 
 
 def close_inherited() -> None:
@@ -14,7 +18,19 @@ def close_inherited() -> None:
     or to a peer, that we know nothing of. Ours are closed by execve(2) (PEP 446).
     """
     # The descriptor of the listing itself is gone when the first one is closed.
-    for entry in list(Path("/proc/self/fd").iterdir()):
-        if (descriptor := int(entry.name)) > 2:
+    for entry in list(_OURS.iterdir()):
+        if (descriptor := int(entry.name)) > _STANDARD:
             with suppress(OSError):
                 os.close(descriptor)
+
+
+def inherited() -> Mapping[int, str]:
+    """Those that `close_inherited` would close, and what they lead to."""
+    found = {}
+    for entry in list(_OURS.iterdir()):
+        descriptor = int(entry.name)
+        with suppress(OSError):
+            # One of our own would be closed by execve(2): it was not there before.
+            if descriptor > _STANDARD and os.get_inheritable(descriptor):
+                found[descriptor] = str(entry.readlink())
+    return found

@@ -96,9 +96,10 @@ def _check_above(step: Step, what: str, ours: int) -> None:
 
 def _check_owner(step: Step, what: str, ours: int) -> None:
     if (owner := step.status.st_uid) not in {0, ours}:
+        is_ours = "" if ours else "set process.user if that is the sidecar's user, or "
         raise ConfigurationError(
             f"{what}: {step.path} belongs to {user_name(owner)}, who could replace what is there: "
-            f"chown {user_name(ours)} {step.path}, or choose another directory"
+            f"{is_ours}chown {user_name(ours)} {step.path}, or choose another directory"
         )
 
 

@@ -82,6 +82,7 @@ def test_the_process_its_surroundings_and_its_callers_are_looked_at(mesh: Mesh) 
         "core dumps",
         "memory",
         "umask",
+        "descriptors",
         "token.pin_file",
         "signer.socket",
         "signer.proxy",

@@ -178,3 +178,20 @@ def test_the_keys_of_a_process_are_a_table_or_json(config: Path, process: _Proce
     table = _run(config, "keys", "live").stdout
     for fact in ("0a1f", "edge", "retiring", "born", "2030-01-01"):
         assert fact in table
+
+
+def test_a_key_id_is_shown_whole_as_revoking_takes_it(config: Path, process: _Process) -> None:
+    key = pb.LiveKey(
+        key_id=bytes(range(16)),
+        identity="a-gateway-with-a-long-name",
+        state="current",
+        origin="imported",
+        generation=12345,
+        not_after=_NOT_AFTER,
+    )
+    process.answer = [key]
+    table = _run(config, "keys", "live").stdout
+    assert bytes(range(16)).hex() in table
+    assert "\N{HORIZONTAL ELLIPSIS}" not in table
+    # To another program a row is a line.
+    assert len(table.splitlines()) == 2

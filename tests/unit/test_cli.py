@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
@@ -91,6 +91,21 @@ def test_a_process_that_is_not_there_is_one_line_and_exit_code_69(
     result = _run(*command, "--config", config)
     assert result.exit_code == EXIT_FAILED == 69
     assert "nothing serves /run/mk-nothing" in _one_line(result)
+
+
+@pytest.mark.parametrize("command", [["status"], ["keys", "live"], ["deprovision", "--yes"]])
+def test_who_may_not_ask_is_told_who_may(
+    command: list[str], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path, **__: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    # As in a directory of mode 0700: root, who may run the tests, would be let in.
+    monkeypatch.setattr(Path, "stat", refuse)
+    result = _run(*command, "--config", config)
+    assert result.exit_code == 69
+    assert "mk-nothing" in _one_line(result)
+    assert "is closed to this user: ask as root or as the sidecar's user" in _one_line(result)
 
 
 def test_without_an_admin_section_there_is_nobody_to_ask(config: Path) -> None:

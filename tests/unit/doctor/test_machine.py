@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,9 @@ from sidecar.separation.checks import Process
 from tests.fixtures.clock import START
 
 _OURS = 3_999_999_990
-_GOOD = ProcessFacts(Process(_OURS, {_OURS}), capabilities=0, dumpable=False, unlocked=None)
+_GOOD = ProcessFacts(
+    Process(_OURS, {_OURS}), capabilities=0, dumpable=False, unlocked=None, inherited={}
+)
 _KERNEL = KernelFacts(PidIdentity.PEER_PIDFD, None, own_proc=True, sees_programs=False)
 
 
@@ -33,7 +36,7 @@ def _by_check(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 def test_a_process_as_it_must_be() -> None:
     found = _by_check(examine_process(_settings(), _GOOD))
-    assert list(found) == ["user", "privileges", "core dumps", "memory", "umask"]
+    assert list(found) == ["user", "privileges", "core dumps", "memory", "umask", "descriptors"]
     assert {each.verdict for each in found.values()} == {Verdict.OK}
     assert found["user"].detail == f"user {_OURS}; groups: group {_OURS}"
 
@@ -62,6 +65,20 @@ def test_what_a_process_lacks_is_named(
     found = _by_check(examine_process(_settings(), facts))[check]
     assert found.verdict is verdict
     assert said in found.detail
+
+
+def test_descriptors_that_it_was_started_with_are_named() -> None:
+    read, write = os.pipe()
+    try:
+        assert not {read, write} & ProcessFacts.read().inherited.keys()
+        os.set_inheritable(write, True)
+        inherited = ProcessFacts.read().inherited
+    finally:
+        os.close(read)
+        os.close(write)
+    assert inherited[write].startswith("pipe:")
+    told = _by_check(examine_process(_settings(), replace(_GOOD, inherited={9: "/dev/kvm"})))
+    assert told["descriptors"].detail.startswith("inherited 9 (/dev/kvm); a process that serves")
 
 
 def test_a_kernel_says_how_callers_are_told_apart() -> None:

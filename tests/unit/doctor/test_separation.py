@@ -47,6 +47,15 @@ def test_modes_are_shown(document: dict[str, Any], short_dir: Path) -> None:
     assert found["signer.socket"].detail.endswith("mode 0755")
 
 
+def test_without_rules_nobody_could_use_the_sockets(document: dict[str, Any]) -> None:
+    del document["caller"]
+    found = _found(document)["callers"]
+    assert found.verdict is Verdict.FAILURE
+    assert "[[caller]]" in found.detail
+    del document["identity"]
+    assert "callers" not in _found(document)
+
+
 def test_a_pin_file_that_is_open_is_a_failure(document: dict[str, Any], short_dir: Path) -> None:
     (short_dir / "pin").chmod(0o440)
     found = _found(document)["token.pin_file"]

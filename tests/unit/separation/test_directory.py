@@ -50,6 +50,12 @@ def test_a_strangers_directory_is_refused_however_it_is_closed() -> None:
         _require({"/run/meshkey": (0o700, STRANGER, STRANGER)})
 
 
+def test_root_with_the_sidecars_directories_is_told_of_the_user_that_it_forgot() -> None:
+    look = Tree({"/run/meshkey": (0o750, OURS, CALLERS)}).look
+    with pytest.raises(ConfigurationError, match=r"set process.user if that is the sidecar's user"):
+        require_socket_directory(_DIRECTORY, "signer.socket", ROOT, look)
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o757, 0o775, 0o2775])
 def test_one_below_a_directory_that_others_may_write_is_refused(mode: int) -> None:
     above = {"/run": (mode, ROOT, CALLERS), "/run/meshkey": (0o750, OURS, CALLERS)}
