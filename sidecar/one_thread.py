@@ -18,7 +18,8 @@ class OneThread:
 
     def __init__(self, patience: timedelta) -> None:
         self._patience_s = patience.total_seconds()
-        self._asked: asyncio.Future[Any] | None = None
+        # Held until the thread is back, however long nobody waits for it any more.
+        self._thread = asyncio.Lock()
 
     async def run(self, call: Callable[[], _T]) -> _T:
         """What `call` returns.
@@ -27,17 +28,16 @@ class OneThread:
             TimeoutError: it has not come back in time, or one before it never did.
         """
         async with asyncio.timeout(self._patience_s):
-            while self._asked and not self._asked.done():
-                await asyncio.wait([self._asked])
+            # One after the other: what ends wakes who is next, and not all who wait.
+            await self._thread.acquire()
             asked = asyncio.create_task(asyncio.to_thread(call))
-            self._asked = asked
-            asked.add_done_callback(_noticed)
+            asked.add_done_callback(self._is_back)
             # It goes on, and is waited for the next time, if we stop waiting.
             await asyncio.wait([asked])
             return asked.result()
 
-
-def _noticed(asked: asyncio.Future[Any]) -> None:
-    """Nobody may be left to be told."""
-    if not asked.cancelled():
-        asked.exception()
+    def _is_back(self, asked: asyncio.Future[Any]) -> None:
+        self._thread.release()
+        # Nobody may be left to be told.
+        if not asked.cancelled():
+            asked.exception()

@@ -44,8 +44,6 @@ def _problem(identity: Identity) -> str:
 
 
 def _state(identity: Identity) -> str:
-    if identity.health is Health.WAITING and identity.store.current:
-        return "its key was revoked, and there is no other yet"
     if identity.health is Health.WAITING:
         revoked = identity.store.current is not None
         return "its key was revoked, and there is no other yet" if revoked else "no certificate yet"

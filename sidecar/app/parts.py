@@ -23,6 +23,7 @@ from sidecar.audit.base import NoAudit
 from sidecar.audit.log import AuditLog
 from sidecar.callers.accept_proxy import Door
 from sidecar.callers.admin_door import AdminDoor
+from sidecar.callers.commanders import Commanders
 from sidecar.callers.forwarded import Forwarded
 from sidecar.config.settings import Settings
 from sidecar.deny.base import NO_DENIALS, Denials
@@ -105,9 +106,12 @@ class Parts:
             return
         server = unix_server()
         admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-        admin_pb2_grpc.add_AdminServicer_to_server(AdminService(seen.registry, self.reload), server)
+        forwarded = Forwarded()
+        who = Commanders(forwarded).process
+        commands = AdminService(seen.registry, self.reload, who, self.audit)
+        admin_pb2_grpc.add_AdminServicer_to_server(commands, server)
         front = Front(admin.socket, 0o600, self.admin_door)
-        await serve_behind_proxy(self.stack, front, server, Forwarded(), self.audit, _GRACE_S)
+        await serve_behind_proxy(self.stack, front, server, forwarded, self.audit, _GRACE_S)
         if admin.read_only:
             server = unix_server()
             admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)

@@ -106,9 +106,11 @@ class Sealer:
                 return
             self._log.wake_at = self._sealed + (self._interval.records if unsealed else 1)
             self._log.news.clear()
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes with a record.
             with suppress(TimeoutError):
-                wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-                await asyncio.wait_for(self._log.news.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._log.news.wait()
 
     async def _seal_or_wait(self) -> None:
         try:

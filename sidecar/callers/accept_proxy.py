@@ -65,6 +65,8 @@ class AcceptProxy:
                     await asyncio.sleep(_AGAIN_S)
                 else:
                     self._accept(connection)
+                    # Else whoever connects faster than we accept would have the loop for himself.
+                    await asyncio.sleep(0)
         finally:
             listener.close()
             for each in self._passages:

@@ -19,6 +19,13 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 class Policy(Protocol):
     """Maps callers to what they may have signed; by default nothing."""
 
+    def require_user(self, uid: int) -> None:
+        """Raises `CallerRefused` for a user who may have nothing, whatever else is known of him.
+
+        The text is for the log. Never blocks.
+        """
+        ...
+
     def permissions(self, process: CallingProcess, bearer: str | None) -> Permissions:
         """What `process`, which presents the token `bearer`, may use now. Never blocks.
 

@@ -56,7 +56,8 @@ class SocketCallers:
         self._connections = Connections(forwarded)
         self._executables = Executables()
         self._refusals = Refusals(journal, clock)
-        # One for each user: who runs a program from a disk that hangs keeps out only himself.
+        # One for each user of whom the policy speaks: who runs a program from a disk that hangs
+        # keeps out only himself.
         self._threads: dict[int, OneThread] = {}
         self._looks: dict[Connection, asyncio.Task[None]] = {}
 
@@ -112,8 +113,10 @@ class SocketCallers:
     async def _let_in(self, name: str, bearer: str | None) -> tuple[Connection, Call]:
         process = UNKNOWN
         try:
-            connection = self._connections.named(name)
+            connection = await self._connections.named(name)
             process = connection.process
+            # First: nothing is read, or remembered, of somebody who may have nothing anyway.
+            self._policy.require_user(connection.require_usable().credentials.uid)
             await self._measure(connection)
             process = connection.process
             call = Call(connection, bearer, self._policy)
@@ -147,6 +150,9 @@ class SocketCallers:
                 call.ask(self._policy)
             except CallerRefused as reason:
                 self._refusals.tell(connection.process, str(reason))
+                call.end()
+            except Exception as error:  # a bug must not let a call go on with what it had
+                log.error("asking about a caller failed", exc_info=error)
                 call.end()
 
     async def _measure(self, connection: Connection) -> None:

@@ -12,18 +12,23 @@ from sidecar.rpc.quiet import Quiet
 
 log = structlog.get_logger(__name__)
 
+# Users that are told apart. In a container that may change its user a process is whoever it likes,
+# and keeps the socket's group: all others count as one.
+_MOST_USERS = 64
+_OTHERS = "others"
+
 
 class Refusals:
-    """In the log and the journal; at most one a second for each user."""
+    """In the log and the journal; at most one a second for each user, as far as they are known."""
 
     def __init__(self, journal: Journal, clock: Callable[[], float]) -> None:
         self._journal = journal
-        # Those who get as far as this share the socket's group: a closed set.
         self._quiet = Quiet(clock)
+        self._users: set[int | None] = set()
 
     def tell(self, process: CallingProcess, reason: str) -> None:
         """`reason` holds nothing that the caller has written."""
-        if (suppressed := self._quiet.suppressed(process.uid)) is None:
+        if (suppressed := self._quiet.suppressed(self._kind(process.uid))) is None:
             return
         facts = {
             "reason": reason,
@@ -35,3 +40,9 @@ class Refusals:
         }
         log.warning("caller refused", **facts)
         self._journal.record("caller refused", **facts)
+
+    def _kind(self, uid: int | None) -> object:
+        if uid not in self._users and len(self._users) >= _MOST_USERS:
+            return _OTHERS
+        self._users.add(uid)
+        return uid

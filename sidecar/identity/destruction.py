@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 import structlog
@@ -23,11 +24,16 @@ class Destruction:
         self._journal = journal
         self._owed: set[KeyId] = set()
 
-    async def destroy(self, *key_ids: KeyId) -> None:
+    async def destroy(self, *key_ids: KeyId, gone: Collection[KeyId] = ()) -> None:
         """Destroys `key_ids`, and with them what could not be destroyed before.
+
+        Those of them that a search did not find, which are `gone`, are destroyed all the same,
+        and their death is not recorded once more.
 
         Never raises for a token that fails: the key is logged, and tried again with the next.
         """
+        # Half of an owed one may have been left.
+        recorded = set(gone) - self._owed
         self._owed.update(key_ids)
         for key_id in list(self._owed):
             try:
@@ -36,6 +42,9 @@ class Destruction:
                 log.error("key not destroyed", key_id=str(key_id), error=str(error))
                 self._journal.record("key not destroyed", key_id=str(key_id), error=str(error))
             else:
+                if key_id not in self._owed:
+                    continue  # somebody else was faster, and has recorded it
                 self._owed.discard(key_id)
-                log.info("key destroyed", key_id=str(key_id))
-                self._journal.record("key destroyed", key_id=str(key_id))
+                if key_id not in recorded:
+                    log.info("key destroyed", key_id=str(key_id))
+                    self._journal.record("key destroyed", key_id=str(key_id))

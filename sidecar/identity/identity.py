@@ -207,6 +207,7 @@ class Identity:
             log.critical("key changed on the token", identity=self.name, error=str(error))
         else:
             log.error("key lost", identity=self.name, error=str(error))
+        self.publisher.record_loss(key_id, changed=changed)
         if self.store.current and self.store.current.key_id == key_id:
             self._rotation = self._rotation.lost(self._clock(), _chance())
             self._wake.set()

@@ -13,9 +13,10 @@ from sidecar.core.lease import Lease, LeaseTerms, Reading, Standing
 from sidecar.core.rotation import Health
 from sidecar.errors import (
     AuthorityError,
+    AuthorityUnavailable,
     RefusalReason,
-    Retryable,
     SigningRefused,
+    TrustUnavailable,
 )
 from sidecar.token.base import KeyId
 
@@ -70,11 +71,11 @@ class Leases:
         """No new certificate: the grace counts where nobody could be reached to ask for it.
 
         What a CA has refused is not to go on because it cannot be reached after that. Anything
-        else, such as a bug or a full token, says nothing about the CA.
+        else, such as a bug or a token that is full, away or busy, says nothing about the CA.
         """
         if (lease := self.newest) is None or self._newest is None:
             return
-        if isinstance(error, Retryable):
+        if isinstance(error, AuthorityUnavailable | TrustUnavailable):
             after = lease.unreachable()
         elif isinstance(error, AuthorityError):
             after = lease.refused()

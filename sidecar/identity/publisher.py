@@ -147,6 +147,11 @@ class Publisher:
             generation = self.store.generation + 1
             self.store.publish(replace(current, generation=generation, revoked=revoked))
 
+    def record_loss(self, key_id: KeyId, *, changed: bool) -> None:
+        """The token has no such key any more, or has another one under its name."""
+        event = "key changed" if changed else "key lost"
+        self._journal.record(event, identity=self._name, key_id=str(key_id))
+
     def _alarm_if_denied(self) -> None:
         denied = self.denials.denies(self._spiffe_id)
         if denied and not self._denied:

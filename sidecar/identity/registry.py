@@ -7,6 +7,8 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from sidecar.errors import (
     KeyChanged,
     NoSuchKey,
+    RefusalReason,
+    SigningRefused,
     TokenUnavailable,
     UnknownIdentity,
     UnknownKey,
@@ -92,6 +94,20 @@ class IdentityRegistry:
         owner.publisher.denials.require_signing(owner.spiffe_id)
         if owner.keyring.is_distrusted(key_id):
             raise TokenUnavailable(f"key {key_id} has changed on the token; another replaces it")
+
+    def require_signing(self, key_id: KeyId) -> None:
+        """Once more, before a signature leaves: it may have been asked for a while ago.
+
+        Raises:
+            SigningRefused: by now the key's certificate or its lease is over, or the deny list
+                names the identity that has it.
+            DenyListUnavailable: see `Denials.require_signing`.
+        """
+        for identity in self._identities.values():
+            if identity.keyring.grant(key_id):
+                identity.publisher.denials.require_signing(identity.spiffe_id)
+                return
+        raise SigningRefused(RefusalReason.UNKNOWN_KEY, "the key's certificate has expired")
 
     def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:
         """Tells the identity that has `key_id` that it is of no use any more."""

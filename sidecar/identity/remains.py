@@ -49,7 +49,7 @@ class Remains:
         """
         spared = tuple(key for key in key_ids if key == self._given or key in foreign)
         wanted = [key for key in key_ids if key not in spared]
-        await self._destruction.destroy(*wanted)
+        await self._destruction.destroy(*wanted, gone=await self._gone(wanted))
         try:
             there = await self._executor.run(self._token.labels)
         except MeshkeyError as error:
@@ -80,6 +80,14 @@ class Remains:
         """
         labels = await self._executor.run(self._token.labels)
         return [key for key, text in labels.items() if self._has_mark(text)]
+
+    async def _gone(self, key_ids: Collection[KeyId]) -> list[KeyId]:
+        """Those that a search does not find."""
+        try:
+            there = await self._executor.run(self._token.labels)
+        except MeshkeyError:
+            return []
+        return [key for key in key_ids if key not in there]
 
     def _has_mark(self, label: str) -> bool:
         parsed = KeyLabel.parse(label)

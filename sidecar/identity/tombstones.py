@@ -18,6 +18,7 @@ from cryptography import x509
 
 from sidecar import whole_file
 from sidecar.errors import ConfigurationError
+from sidecar.identity import checked_file
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.private_directory import require_private
 from sidecar.token.base import KeyId
@@ -28,8 +29,6 @@ _FORMAT = 1
 _MOST_BYTES = 1 << 16
 _IDENTITY = ".deprovisioned"
 _KEY = ".revoked"
-# What reading a damaged file may raise.
-_DAMAGED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class FileTombstones:
             raise ConfigurationError(f"certificate store {path}: {error.strerror}") from error
         try:
             return _decoded(whole_file.read(path, _MOST_BYTES, follow=False))
-        except (OSError, *_DAMAGED):
+        except (OSError, *checked_file.DAMAGED):
             log.error("tombstone damaged, it counts all the same", file=str(path))
             return DAMAGED
 

@@ -21,6 +21,13 @@ _MAX_MESSAGE = 4 * 1024 * 1024
 # descriptor of the process. An Envoy has one, or one for each of its threads.
 MAX_CONNECTIONS = 256
 
+# At once, of each server: a call that waits has some 50 KB here. Whoever makes more keeps others
+# out there, but does not take the memory of the process. An Envoy has two for each identity, or
+# one for each secret.
+MAX_CALLS = 4096
+# Of one connection: others wait at the client.
+MAX_CALLS_OF_CONNECTION = 1024
+
 # A gRPC server takes pings for an attack that come more often than every five minutes, and ends
 # the connection. The Envoy module sends one a second: a signer that is frozen keeps its socket.
 ALLOW_PINGS = (
@@ -35,8 +42,10 @@ def unix_server() -> grpc.aio.Server:
         options=[
             ("grpc.max_receive_message_length", _MAX_MESSAGE),
             ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+            ("grpc.max_concurrent_streams", MAX_CALLS_OF_CONNECTION),
             *ALLOW_PINGS,
-        ]
+        ],
+        maximum_concurrent_rpcs=MAX_CALLS,
     )
 
 

@@ -49,8 +49,6 @@ def secrets(settings: Settings, environment: Mapping[str, str]) -> Iterator[Plac
         yield "deny_list.state", settings.deny_list.state
     if settings.audit:
         yield "audit.directory", settings.audit.directory
-    if settings.deny_list:
-        yield "deny_list.state", settings.deny_list.state
 
 
 def token_store(token: TokenSettings, environment: Mapping[str, str]) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -13,6 +14,7 @@ from sidecar.callers.base import Admitted, Callers
 from sidecar.callers.serving import AdmittedCalls, while_permitted
 from sidecar.errors import SigningRefused
 from sidecar.identity.registry import IdentityRegistry
+from sidecar.rpc.quiet import Quiet
 from sidecar.signer.requests import decoder
 from sidecar.signer.signatures import Signatures
 from sidecar.signer.stream import SignStream
@@ -33,6 +35,7 @@ class SignerService:
         self._registry = registry
         self._signatures = signatures
         self._calls = AdmittedCalls(callers, signatures.counts.callers)
+        self._quiet = Quiet(time.monotonic)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Requests are decoded by us, so that a malformed one is refused by itself."""
@@ -63,7 +66,7 @@ class SignerService:
             if first is None:
                 return
             identity = self._registry.permitted(first.identity, admitted.permissions)
-            following = follow(identity, requests, context.write)
+            following = follow(identity, requests, context.write, self._quiet)
             if not await while_permitted(admitted, identity.name, following):
                 # Which says of it what it says of an identity that there is not.
                 self._registry.permitted(first.identity, admitted.permissions)
@@ -89,7 +92,7 @@ class SignerService:
         return await self._calls.serve(context, sign)
 
     async def _signed(
-        self, request: pb.SignRequest | SigningRefused, admitted: Admitted, limit: float | None
+        self, request: pb.SignRequest | SigningRefused, admitted: Admitted, patience: float | None
     ) -> pb.SignResponse:
         answered: asyncio.Future[pb.SignResponse] = asyncio.get_running_loop().create_future()
         with self._signatures.quota.caller(admitted.process) as caller:
@@ -98,6 +101,6 @@ class SignerService:
                 lambda answer: None if answered.done() else answered.set_result(answer),
                 caller,
                 admitted.permissions,
-                limit,
+                patience,
             )
             return await answered

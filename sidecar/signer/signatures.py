@@ -86,15 +86,15 @@ class Signatures:
         answer: Answer,
         caller: Caller,
         permissions: Permissions,
-        limit: float | None = None,
+        patience: float | None = None,
     ) -> None:
         """Calls `answer` exactly once: at once with a refusal, or when the token is done.
 
         `permissions` are what the caller may have signed now.
 
-        That is within about the patience, or within `limit` seconds if they are fewer, or
-        sooner once the `caller` is gone. A signature or a refusal leaves when the audit log
-        has its record.
+        That is within about the patience for the token, or sooner once the `caller` is gone.
+        What waits longer than the caller's own `patience`, in seconds, is not begun. A
+        signature or a refusal leaves when the audit log has its record.
         """
         try:
             self.quota.admit_caller(caller)
@@ -117,7 +117,8 @@ class Signatures:
                 lambda signature, error: self._signed(
                     request, approved.key_id, signature, error, caller, answers, began, answer
                 ),
-                limit=self._limit if limit is None else min(limit, self._limit),
+                limit=self._limit,
+                patience=patience,
                 caller=caller,
                 key_id=approved.key_id,
             )
@@ -167,9 +168,13 @@ class Signatures:
 
         try:
             self._require_held(key_id)
+            if error is None:
+                self._registry.require_signing(key_id)
         except SigningRefused as refusal:
             self._refuse(request, refusal, caller, answers, answer)
             return
+        except DenyListUnavailable as unavailable:
+            error = unavailable
         if isinstance(error, NoSuchKey | KeyChanged):
             self._registry.replace(key_id, error)
         if error is not None:

@@ -9,30 +9,41 @@ import structlog
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.deny_list import DenyList
+from sidecar.core.printable import printable
 from sidecar.identity.identity import Identity
 from sidecar.identity.snapshot import Snapshot, Withdrawal
 from sidecar.identity.store import Subscription
+from sidecar.rpc.quiet import Quiet
 
 log = structlog.get_logger(__name__)
+
+# Of what a subscriber says about a generation, which is logged and kept for the status.
+_MAX_REASON = 500
 
 _Write = Callable[[pb.IdentityUpdate], Awaitable[None]]
 
 
 async def follow(
-    identity: Identity, requests: AsyncIterator[pb.WatchRequest], write: _Write
+    identity: Identity, requests: AsyncIterator[pb.WatchRequest], write: _Write, quiet: Quiet
 ) -> None:
-    """Sends the current snapshot of `identity` and each later one until the caller ends."""
+    """Sends the current snapshot of `identity` and each later one until the caller ends.
+
+    `quiet` keeps all subscribers together from flooding the log.
+    """
     with identity.store.subscribe() as subscription:
         sender = asyncio.create_task(_send(subscription, write))
         try:
             async for request in requests:
-                subscription.answer(request.acked_generation, request.error)
-                if request.error:
+                error = printable(request.error[:_MAX_REASON])
+                subscription.answer(request.acked_generation, error)
+                suppressed = quiet.suppressed(identity.name) if error else None
+                if suppressed is not None:
                     log.error(
                         "generation refused by subscriber",
                         identity=identity.name,
                         generation=request.acked_generation,
-                        error=request.error,
+                        error=error,
+                        suppressed=suppressed,
                     )
         finally:
             sender.cancel()

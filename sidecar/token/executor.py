@@ -60,6 +60,7 @@ class _Job:
     done: _Done
     caller: Caller
     deadline: float
+    patience: float
     limit: float
     lane: Lane
     key_id: KeyId | None
@@ -126,13 +127,16 @@ class TokenExecutor:
         done: _Done,
         *,
         limit: float,
+        patience: float | None = None,
         caller: Caller = _NOBODY,
         key_id: KeyId | None = None,
     ) -> None:
         """Runs `work()` on a thread, then `done(result, error)` on the loop.
 
         Never blocks. Call it on the loop. `limit` is in seconds: what has waited longer is
-        not begun, and what runs longer is given up; both get an error. What names a key that
+        not begun, and what runs longer is given up; both get an error. Whoever asks may have
+        less `patience`: then his work is not begun after that, but once it runs, it runs. His
+        haste must not make a token that answers look like one that hangs. What names a key that
         the token was not there for lately is not even queued, see `Outages`.
 
         Raises:
@@ -145,7 +149,9 @@ class TokenExecutor:
         if self._all_hung and self.hung == len(self._threads):
             raise TokenUnavailable("the token's module does not return from a call; see the log")
         probes = key_id and self._outages.failing and self._outages.probes(key_id)
-        job = _Job(work, done, caller, time.monotonic() + limit, limit, lane, key_id)
+        patience = limit if patience is None else min(limit, patience)
+        deadline = time.monotonic() + patience
+        job = _Job(work, done, caller, deadline, patience, limit, lane, key_id)
         with self._lock:
             displaced = self._waiting.put(lane, job, caller.bucket)
             if self._idle:
@@ -277,7 +283,7 @@ class TokenExecutor:
 
 
 def _too_late(job: _Job) -> SignerBusy:
-    return SignerBusy(f"waited {job.limit:g} s for the token; ask again")
+    return SignerBusy(f"waited {job.patience:g} s for the token; ask again")
 
 
 def _settle(future: asyncio.Future[_T], result: _T, error: BaseException | None) -> None:

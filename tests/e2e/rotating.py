@@ -28,6 +28,13 @@ QUICK = {
 THREADS = 2
 
 
+# What the sidecar warns of because everything here runs as one user, and that may be root.
+_OF_THIS_TEST = {
+    "running as root: set process.user to a user of the sidecar's own",
+    "callers may be the sidecar's own user: for evaluation only",
+}
+
+
 @dataclass(frozen=True)
 class CountedStore(SoftHsmStore):
     """A store whose users load a module that tells how many sessions they have open."""
@@ -95,7 +102,8 @@ class Ledger:
             self.complaints.append(line)
             return
         if entry["level"] != "info":
-            self.complaints.append(line)
+            if entry["event"] not in _OF_THIS_TEST:
+                self.complaints.append(line)
         elif entry["event"] == "certificate published":
             self.published.append(entry["key_id"])
         elif entry["event"] == "key destroyed":

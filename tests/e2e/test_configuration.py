@@ -175,7 +175,8 @@ def test_a_companion_without_the_transport_socket_lets_nobody_in(
     text = bootstrap("server")
     begin = text.index("      transport_socket:\n")
     end = text.index("      filters:\n", begin)
-    with lab.server(application.port, text[:begin] + text[end:]) as server:
+    nobody = lab.directory / "nobody"
+    with lab.server(application.port, text[:begin] + text[end:], SIGNER_SOCKET=nobody) as server:
         record = Record(server)
         assert plaintext(server.port("mtls")) == b""
         said = "meshkey_peer closed a connection: it has no meshkey transport socket"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import sys
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,6 +293,17 @@ def test_the_audit_log_has_each_end_and_each_return(running_mesh: Mesh) -> None:
     assert by_event["identity reinstated"]["identity"] == "default"
     start, reloaded = by_event["start"], by_event["configuration reloaded"]
     assert reloaded["configuration_sha256"] == start["configuration_sha256"]
+    given = [record for record in records if record["event"] == "command"]
+    assert [record["command"] for record in given] == [
+        *("revoke", "deprovision", "reinstate", "reload")
+    ]
+    assert given[0]["key_id"] == first.key_id.hex()
+    assert given[1]["identity"] == given[2]["identity"] == "default"
+    python = sha256(Path(sys.executable).read_bytes()).hexdigest()
+    for record in given:
+        assert record["caller"]["uid"] == os.geteuid()
+        assert record["caller"]["pid"] not in {None, os.getpid(), start["pid"]}
+        assert record["caller"]["executable_sha256"] == python
     order = [record["event"] for record in records]
     for end in ("key revoked", "identity deprovisioned"):
         assert "key destroyed" in order[order.index(end) :]

@@ -13,6 +13,7 @@ from sidecar.admin.base import Reloaded
 from sidecar.admin.client import AdminClient, CommandFailed
 from sidecar.admin.observed import Observed
 from sidecar.admin.service import AdminService, ObserverService
+from sidecar.core.process import CallingProcess
 from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import AuthorityUnavailable, ConfigurationError, NoSuchKey, ReloadRefused
 from sidecar.identity.identity import Identity
@@ -21,6 +22,7 @@ from sidecar.rpc.sockets import bind, unix_server
 from sidecar.telemetry import SigningCounts
 from tests.fakes.reloads import FakeReloads
 from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
+from tests.fixtures.journal import RememberedJournal
 from tests.fixtures.waiting import soon
 
 COUNTS = SigningCounts()
@@ -29,20 +31,30 @@ COUNTS.of(0).refused = 2
 COUNTS.of(SignatureScheme.ED25519).told_to_retry = 1
 
 
+async def _somebody(_peer: str) -> CallingProcess:
+    return CallingProcess(uid=1000, pid=4711, executable="ab12")
+
+
 @pytest.fixture
 def reloads() -> FakeReloads:
     return FakeReloads()
 
 
 @pytest.fixture
+def journal() -> RememberedJournal:
+    return RememberedJournal()
+
+
+@pytest.fixture
 async def client(
-    world: World, identity: Identity, reloads: FakeReloads
+    world: World, identity: Identity, reloads: FakeReloads, journal: RememberedJournal
 ) -> AsyncIterator[AdminClient]:
     server = unix_server()
     registry = IdentityRegistry([identity])
     seen = Observed(world.token, world.executor, registry, signing=COUNTS)
     admin_pb2_grpc.add_ObserverServicer_to_server(ObserverService(seen), server)
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(registry, reloads), server)
+    commands = AdminService(registry, reloads, _somebody, journal)
+    admin_pb2_grpc.add_AdminServicer_to_server(commands, server)
     bind(server, world.directory / "admin", 0o600)
     await server.start()
     with AdminClient(world.directory / "admin") as made:
@@ -218,6 +230,22 @@ async def test_a_reload_says_what_changed_or_what_is_in_the_way(
     reloads.answer = ReloadRefused("token.label: needs a restart")
     with pytest.raises(ConfigurationError, match=r"^token.label: needs a restart$"):
         await asyncio.to_thread(client.reload)
+
+
+async def test_who_has_given_a_command_is_recorded_also_of_one_that_is_refused(
+    client: AdminClient, journal: RememberedJournal
+) -> None:
+    with pytest.raises(CommandFailed):
+        await asyncio.to_thread(client.deprovision, "nobody" * 100)
+    with pytest.raises(NoSuchKey):
+        await asyncio.to_thread(client.revoke, b"\x0a")
+    await asyncio.to_thread(client.deprovision, "")
+    caller = {"uid": 1000, "pid": 4711, "executable_sha256": "ab12"}
+    assert [facts for event, facts in journal.records if event == "command"] == [
+        {"caller": caller, "command": "deprovision", "identity": ("nobody" * 100)[:64]},
+        {"caller": caller, "command": "revoke", "key_id": "0a"},
+        {"caller": caller, "command": "deprovision", "identity": "default"},
+    ]
 
 
 def test_a_process_that_is_not_there_is_named(short_dir: Path) -> None:

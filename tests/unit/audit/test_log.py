@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import threading
@@ -145,6 +146,20 @@ async def test_a_seal_is_made_after_a_while_and_none_for_nothing(auditing: Audit
     await soon(lambda: auditing.counts.seals == 2)
     await auditing.end()
     assert auditing.events() == ["opened", "start", "seal", "key born", "seal"]
+
+
+async def test_an_end_that_comes_with_a_record_is_not_lost(auditing: Auditing) -> None:
+    log = await auditing.start()
+    log.record("start")
+    await log.flush()
+    # It waits for more until the seal is due.
+    await soon(lambda: auditing.sealer._unsealed and log.news._waiters)
+    log.news.set()
+    await asyncio.sleep(0)
+    auditing.sealing.cancel()
+    await asyncio.wait([auditing.sealing], timeout=BOUND_S)
+    assert auditing.sealing.cancelled()
+    await auditing.stop()
 
 
 async def test_an_end_in_the_middle_of_a_seal_is_followed_by_one_that_fits(

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -122,10 +123,24 @@ async def test_a_mistake_in_the_policy_lets_nobody_go_on(scene: _Scene) -> None:
     await call.over()
 
 
+async def test_a_mistake_in_another_policy_ends_every_call_and_no_reload(scene: _Scene) -> None:
+    calls = [scene.call(scene.connection(OTHER)) for _ in range(2)]
+    mistaken = RememberingPolicy()
+
+    def fail(_process: CallingProcess) -> None:
+        raise ZeroDivisionError
+
+    mistaken.rule = fail
+    scene.callers.policy = mistaken
+    for call in calls:
+        await call.over()
+        assert call.permissions == {}
+
+
 async def test_out_of_descriptors_nobody_is_let_in(
     scene: _Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(_name: str) -> Connection:
+    async def exhausted(_name: str) -> Connection:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(scene.callers._connections, "named", exhausted)
@@ -140,3 +155,25 @@ async def test_a_call_that_is_over_gets_no_permissions_back(scene: _Scene) -> No
     call.end()
     scene.callers.policy = scene.policy
     assert call.permissions == {}
+
+
+async def test_of_users_who_may_have_nothing_nothing_is_read_nor_remembered(
+    scene: _Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_uid: int) -> None:
+        raise CallerRefused("no rule is for that user")
+
+    def unread(_peer: Peer, _executables: Executables) -> Measured:
+        raise AssertionError("it was looked at")
+
+    scene.policy.user = nobody
+    monkeypatch.setattr(module, "measure", unread)
+    for uid in range(1000, 1100):
+        stranger = scene.connection(uid)
+        named = AsyncMock(return_value=stranger)
+        monkeypatch.setattr(scene.callers._connections, "named", named)
+        with pytest.raises(CallerRefused, match="may not use this socket"):
+            async with scene.callers.admit(f"unix-abstract:meshkey-{'0' * 32}", ()):
+                pass
+    assert set(scene.journal.reasons) == {"no rule is for that user"}
+    assert not scene.callers._threads

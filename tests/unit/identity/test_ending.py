@@ -249,6 +249,21 @@ async def test_a_key_that_a_search_still_finds_is_not_reported_as_gone(
     assert ended.problems == (f"key {snapshot.key_id} is still on the token; see the log",)
 
 
+async def test_the_death_of_a_key_is_recorded_once_however_often_its_end_is_asked_for(
+    world: World, journal: RememberedJournal
+) -> None:
+    identity = world.identity()
+    old = await published(identity)
+    with identity.store.subscribe():
+        new = await published(identity)
+        await identity.revoke(old.key_id)
+        await identity.deprovision()
+        await identity.revoke(old.key_id)
+        await identity.deprovision()
+    destroyed = [facts["key_id"] for event, facts in journal.records if event == "key destroyed"]
+    assert sorted(destroyed) == sorted([str(old.key_id), str(new.key_id)])
+
+
 async def test_a_disk_that_fails_does_not_keep_the_keys(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

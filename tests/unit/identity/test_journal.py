@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 
 from sidecar.core.key_label import AUDIT, DENY, KeyLabel
 from sidecar.core.schemes import KeyAlgorithm
-from sidecar.errors import ConfigurationError
+from sidecar.errors import ConfigurationError, KeyChanged, NoSuchKey
 from sidecar.identity.orphans import Orphans
 from tests.fixtures import certificates
 from tests.fixtures.enrolment import OWNER, SPIFFE_ID, TRUST_DOMAIN, World
@@ -72,6 +72,44 @@ async def test_a_key_that_would_not_go_leaves_a_record_too(
     await identity.close()
     assert "is not there" in journal.facts("key not destroyed")["error"]
     assert "key destroyed" not in journal.events
+
+
+async def test_a_key_that_two_have_destroyed_at_the_same_time_leaves_one_record(
+    world: World, journal: RememberedJournal
+) -> None:
+    key = await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, "ours"))
+    await asyncio.gather(world.destruction.destroy(key.id), world.destruction.destroy(key.id))
+    assert journal.facts("key destroyed") == {"key_id": str(key.id)}
+
+
+async def test_of_a_key_that_is_found_no_more_what_is_left_is_destroyed_and_recorded_if_it_was_not(
+    world: World, journal: RememberedJournal
+) -> None:
+    first, second = [
+        await world.executor.run(lambda: world.token.generate(KeyAlgorithm.EC_P256, "ours"))
+        for _ in range(2)
+    ]
+    world.token.available = False
+    await world.destruction.destroy(first.id)
+    world.token.available = True
+    await world.destruction.destroy(first.id, second.id, gone=[first.id, second.id])
+    assert world.token.held_keys == set()
+    assert journal.facts("key destroyed") == {"key_id": str(first.id)}
+
+
+@pytest.mark.parametrize(
+    ("error", "event"), [(NoSuchKey("gone"), "key lost"), (KeyChanged("another"), "key changed")]
+)
+async def test_a_key_that_the_token_lost_or_exchanged_leaves_one_record(
+    world: World, journal: RememberedJournal, error: NoSuchKey | KeyChanged, event: str
+) -> None:
+    identity = world.identity()
+    await identity.renew()
+    assert identity.store.current
+    key_id = identity.store.current.key_id
+    for _ in range(2):
+        identity.replace(key_id, error)
+    assert journal.facts(event) == {"identity": "default", "key_id": str(key_id)}
 
 
 async def test_roots_leave_a_record_when_they_are_others(

@@ -21,8 +21,10 @@ from sidecar.errors import (
     MeshkeyError,
     NoSuchKey,
     RefusalReason,
+    SignerBusy,
     SigningRefused,
     TokenFull,
+    TokenUnavailable,
     TrustUnavailable,
 )
 from sidecar.identity import identity as module
@@ -220,7 +222,16 @@ async def test_there_is_no_grace_for_what_a_ca_refuses_whether_it_can_be_reached
     assert identity.lease_end == world.clock() + LENGTH + GRACE
 
 
-@pytest.mark.parametrize("error", [CertificateRefused("bad"), TokenFull("full")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        CertificateRefused("bad"),
+        TokenFull("full"),
+        # Callers that flood the token must not win their key a longer life.
+        TokenUnavailable("gone"),
+        SignerBusy("flooded"),
+    ],
+)
 async def test_what_says_nothing_about_the_ca_changes_no_lease(
     world: World, identity: Identity, error: MeshkeyError
 ) -> None:

@@ -11,11 +11,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
 from sidecar.errors import StartFailed
+from sidecar.rpc import sockets
 from sidecar.rpc.sockets import MAX_CONNECTIONS, bind, unix_channel, unix_listener, unix_server
+from tests.fixtures.waiting import soon
 
 
 @asynccontextmanager
@@ -73,6 +76,49 @@ async def test_a_socket_is_never_wider_than_its_mode(
 async def test_a_channel_reaches_the_server(short_dir: Path) -> None:
     async with _serving(short_dir / "s"):
         assert await _answers(short_dir / "s")
+
+
+async def test_a_caller_with_very_many_calls_does_not_take_the_memory_of_the_process(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "MAX_CALLS", 3)
+    monkeypatch.setattr(sockets, "MAX_CALLS_OF_CONNECTION", 2)
+    begun, for_ever = 0, asyncio.Event()
+
+    async def wait(_request: bytes, _context: object) -> bytes:
+        nonlocal begun
+        begun += 1
+        await for_ever.wait()
+        return b""
+
+    method: Any = grpc.unary_unary_rpc_method_handler(wait)
+    server = unix_server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("nothing", {"Here": method}),)
+    )
+    bind(server, short_dir / "s", 0o600)
+    await server.start()
+    # Else both would have one connection.
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    one, other = (
+        grpc.aio.insecure_channel(f"unix:{short_dir / 's'}", options=own) for _ in range(2)
+    )
+    ask: Any = one.unary_unary("/nothing/Here")
+    ask_too: Any = other.unary_unary("/nothing/Here")
+    async with one, other:
+        of_one = [ask(b"") for _ in range(3)]
+        await soon(lambda: begun == 2)
+        last = ask_too(b"")
+        await soon(lambda: begun == 3)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await ask_too(b"", timeout=30)
+        assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # The third of the one connection was not refused: it waits.
+        assert not any(call.done() for call in [*of_one, last])
+        for_ever.set()
+        for call in [*of_one, last]:
+            assert await call == b""
+    await server.stop(None)
 
 
 async def test_a_caller_with_very_many_connections_does_not_take_every_descriptor(

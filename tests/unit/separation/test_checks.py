@@ -11,6 +11,7 @@ import pytest
 from sidecar.config.load import parse
 from sidecar.errors import ConfigurationError, MeshkeyError
 from sidecar.separation.checks import Process, checks
+from sidecar.separation.places import secrets
 
 # Numbers that have no name on any machine.
 _CALLER, _GROUP = 3_999_999_991, 3_999_999_993
@@ -86,11 +87,15 @@ def test_every_place_is_looked_at_and_right(document: dict[str, Any]) -> None:
             "gateway.shop.state: out of callers' reach",
             "deny_list.state: out of callers' reach",
             "audit.directory: out of callers' reach",
-            "deny_list.state: out of callers' reach",
             "caller envoy",
         ],
         "ok",
     )
+
+
+def test_no_place_is_looked_at_twice(document: dict[str, Any]) -> None:
+    places = list(secrets(parse(document, {}), {}))
+    assert len(places) == len(set(places))
 
 
 def test_a_sealed_pins_files_are_looked_at(document: dict[str, Any], short_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.core.deny_list import WhenStale
 from sidecar.identity.identity import Identity
 from sidecar.identity.registry import IdentityRegistry
+from sidecar.rpc.quiet import Quiet
 from sidecar.signer.signatures import Signatures
 from sidecar.signer.watch import follow
 from sidecar.token.base import KeyId
@@ -101,7 +103,7 @@ async def test_an_update_carries_the_list_and_another_list_is_an_update_at_once(
     async def write(update: pb.IdentityUpdate) -> None:
         updates.append(update)
 
-    following = asyncio.create_task(follow(identity, silence(), write))
+    following = asyncio.create_task(follow(identity, silence(), write, Quiet(time.monotonic)))
     await soon(lambda: updates)
     assert updates[0].denied_peers == pb.DeniedPeers(sequence=1)
     assert updates[0].HasField("denied_peers")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
+from sidecar.core.deny_list import WhenStale
+from sidecar.core.lease import LeaseTerms
 from sidecar.core.schemes import SignatureScheme
 from sidecar.errors import (
     LoginRefused,
@@ -29,7 +33,8 @@ from sidecar.telemetry import Answers
 from sidecar.token.base import KeyId
 from sidecar.token.executor import Caller, TokenExecutor
 from tests.fakes.callers import everything_of
-from tests.fixtures.enrolment import LIFETIME, World
+from tests.fixtures.deny_lists import DenyWorld, deny_list
+from tests.fixtures.enrolment import LIFETIME, SPIFFE_ID, World
 from tests.fixtures.requests import SCHEME, sign_request, verify
 from tests.fixtures.waiting import settle, soon
 
@@ -338,6 +343,58 @@ async def test_a_key_that_ends_while_a_request_waits_signs_it_no_more(
     # The one that was in the token was made, and thrown away; the other never reached it.
     assert world.token.signatures == made + 1
     assert (await ending).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("past", "reason", "told"),
+    [
+        (LIFETIME / 2, pb.Refusal.REASON_LEASE, "the key's lease is over"),
+        (LIFETIME, pb.Refusal.REASON_UNKNOWN_KEY, "certificate has expired"),
+    ],
+    ids=["lease", "certificate"],
+)
+async def test_a_signature_that_comes_too_late_does_not_leave(
+    world: World, past: timedelta, reason: pb.Refusal.Reason, told: str
+) -> None:
+    world.terms = LeaseTerms(LIFETIME / 2)
+    identity = world.identity()
+    await identity.renew()
+    signer = _Signer(world, identity)
+    world.token.hold(signer.key_id)
+    answering = asyncio.ensure_future(signer.answer(sign_request(signer.key_id)))
+    await soon(lambda: world.token.waiting == [signer.key_id])
+    world.clock.advance(past)
+    world.token.release(signer.key_id)
+    answer = await answering
+    assert answer.refusal.reason == reason
+    assert told in answer.refusal.detail
+    assert signer.signatures.counts.signed == 0
+
+
+@pytest.mark.parametrize("when_stale", WhenStale)
+async def test_a_deny_list_that_comes_while_a_request_waits_counts_for_it(
+    world: World, tmp_path: Path, when_stale: WhenStale
+) -> None:
+    lists = DenyWorld(tmp_path)
+    lists.put(deny_list(1))
+    world.denials = followed = await lists.life(when_stale)
+    identity = world.identity()
+    await identity.renew()
+    signer = _Signer(world, identity)
+    world.token.hold(signer.key_id)
+    answering = asyncio.ensure_future(signer.answer(sign_request(signer.key_id)))
+    await soon(lambda: world.token.waiting == [signer.key_id])
+    if when_stale is WhenStale.REFUSE:
+        lists.clock.advance(LIFETIME * 3)
+    else:
+        lists.put(deny_list(2, SPIFFE_ID))
+        assert await followed.look()
+    world.token.release(signer.key_id)
+    answer = await answering
+    if when_stale is WhenStale.REFUSE:
+        assert "the deny list is stale" in answer.retry.detail
+    else:
+        assert "is on the deny list of sequence 2" in answer.refusal.detail
 
 
 async def test_another_key_of_the_identity_goes_on_signing(signer: _Signer, world: World) -> None:

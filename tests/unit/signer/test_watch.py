@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar.identity.identity import Identity
+from sidecar.rpc.quiet import Quiet
 from sidecar.signer.watch import follow
 from sidecar.token.base import KeyId
 from tests.fixtures.enrolment import SPIFFE_ID, TRUST_DOMAIN, World
@@ -22,7 +23,8 @@ class _Subscriber:
     def __init__(self, identity: Identity) -> None:
         self.updates: list[pb.IdentityUpdate] = []
         self._requests: asyncio.Queue[pb.WatchRequest | None] = asyncio.Queue()
-        self.running = asyncio.create_task(follow(identity, self._incoming(), self._write))
+        following = follow(identity, self._incoming(), self._write, Quiet(lambda: 0.0))
+        self.running = asyncio.create_task(following)
 
     def answer(self, generation: int, error: str = "") -> None:
         self._requests.put_nowait(pb.WatchRequest(acked_generation=generation, error=error))
@@ -100,6 +102,26 @@ async def test_a_refusal_is_an_alarm_with_the_generation_and_the_reason(
     assert (entry["generation"], entry["error"]) == (1, "no room for another certificate")
     (subscription,) = identity.store.subscriptions
     assert subscription.error == "no room for another certificate"
+    subscriber.end()
+    await subscriber.running
+
+
+async def test_what_a_subscriber_says_is_short_printable_and_said_once_a_second(
+    identity: Identity,
+) -> None:
+    structlog.reset_defaults()
+    subscriber = _Subscriber(identity)
+    with capture_logs() as logged:
+        await soon(lambda: subscriber.updates)
+        subscriber.answer(1, "\x1b[2Jall is well\n" + "x" * 100_000)
+        for _ in range(100):
+            subscriber.answer(1, "again")
+        (subscription,) = identity.store.subscriptions
+        await soon(lambda: subscription.error == "again")
+    (entry,) = logged
+    assert entry["error"].startswith("\N{REPLACEMENT CHARACTER}[2Jall is well")
+    assert entry["error"].isprintable()
+    assert len(entry["error"]) == 500
     subscriber.end()
     await subscriber.running
 

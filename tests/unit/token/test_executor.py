@@ -286,6 +286,31 @@ async def test_work_that_waited_past_its_limit_is_answered_busy_and_not_begun() 
     executor.close()
 
 
+async def test_who_is_in_a_hurry_does_not_make_a_token_that_answers_look_gone() -> None:
+    executor = TokenExecutor(threads=1, backlog=10)
+    for _ in range(3):
+        release = threading.Event()
+        answers: list[object] = []
+        executor.submit(
+            SERVER,
+            lambda release=release: release.wait(BOUND_S),  # type: ignore[misc]
+            lambda result, error, answers=answers: answers.append(error or result),  # type: ignore[misc]
+            limit=BOUND_S,
+            patience=0.05,
+            key_id=KEY,
+        )
+        await soon(lambda: executor._running)
+        looks = executor._watch
+        # The watchdog has looked, long after the patience has come to its end.
+        await soon(lambda looks=looks: executor._watch is not looks)  # type: ignore[misc]
+        assert (answers, executor.hung) == ([], 0)
+        release.set()
+        await soon(lambda answers=answers: answers)  # type: ignore[misc]
+        assert answers == [True]
+    assert await _asked(executor, lambda: "signed", KEY) == "signed"
+    executor.close()
+
+
 # A module that does not return
 
 
