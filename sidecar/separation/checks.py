@@ -19,8 +19,8 @@ from sidecar.separation.directory import (
     require_closed_directory,
     require_socket_directory,
 )
-from sidecar.separation.places import secrets, sockets
-from sidecar.separation.reach import require_out_of_reach
+from sidecar.separation.places import authorities, secrets, sockets
+from sidecar.separation.reach import require_out_of_reach, require_unwritable
 from sidecar.separation.way import way_seen
 
 # What it is called, and what says how it is or raises `ConfigurationError`.
@@ -54,6 +54,11 @@ def checks(settings: Settings, process: Process, environment: Mapping[str, str])
         )
     for name, place in secrets(settings, environment):
         yield f"{name}: out of callers' reach", partial(_kept, place, name, settings, process.uid)
+    for name, place in authorities(settings):
+        yield (
+            f"{name}: not to be written by callers",
+            partial(_unwritten, place, name, settings, process.uid),
+        )
     for rule in settings.callers:
         if not (settings.signer and settings.signer.allow_own_user):
             yield f"caller {rule.name}", partial(require_other_user, rule, process.uid)
@@ -72,5 +77,15 @@ def _require_member(group: int, process: Process) -> str:
 def _kept(place: Path, what: str, settings: Settings, ours: int) -> str:
     for caller in kept_apart(settings, ours):
         require_out_of_reach(place, what, caller)
+    return _seen(place)
+
+
+def _unwritten(place: Path, what: str, settings: Settings, ours: int) -> str:
+    for caller in kept_apart(settings, ours):
+        require_unwritable(place, what, caller)
+    return _seen(place)
+
+
+def _seen(place: Path) -> str:
     end = way_seen(place).end
     return described(end) if end else f"{place}: not there yet, or not to be seen"

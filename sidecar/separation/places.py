@@ -51,6 +51,15 @@ def secrets(settings: Settings, environment: Mapping[str, str]) -> Iterator[Plac
         yield "audit.directory", settings.audit.directory
 
 
+def authorities(settings: Settings) -> Iterator[Place]:
+    """Files that say who may have what: no secrets, but whoever writes them decides."""
+    if settings.bearer:
+        yield "bearer.jwks", settings.bearer.jwks
+        yield from _present("bearer.revoked", settings.bearer.revoked)
+    if settings.deny_list:
+        yield "deny_list.key", settings.deny_list.key
+
+
 def token_store(token: TokenSettings, environment: Mapping[str, str]) -> Path | None:
     """Where SoftHSM2 keeps its tokens; nothing where another module does. Blocks."""
     if (PROFILES.get(token.profile) or profile_of(token.module.name)) is not SOFTHSM2:

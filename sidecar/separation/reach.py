@@ -40,6 +40,37 @@ def require_out_of_reach(path: Path, what: str, caller: Caller, look: Look = os.
     Raises:
         ConfigurationError: the caller can read, write, enter or replace what is at `path`.
     """
+    end = _end(path, what, caller, look)
+    if end is None:
+        return
+    is_directory = stat.S_ISDIR(end.status.st_mode)
+    if caller.rights(end) & (_READ | _WRITE | (_ENTER if is_directory else 0)):
+        raise ConfigurationError(
+            f"{what}: {caller.name} can reach {end.path}, mode {end.mode:04o}: "
+            f"chmod {'0700' if is_directory else '0400'} {end.path}"
+        )
+
+
+def require_unwritable(path: Path, what: str, caller: Caller, look: Look = os.lstat) -> None:
+    """Blocks.
+
+    Raises:
+        ConfigurationError: the caller can write or replace the file at `path`.
+    """
+    end = _end(path, what, caller, look)
+    if end and caller.rights(end) & _WRITE:
+        raise ConfigurationError(
+            f"{what}: {caller.name} can write {end.path}, mode {end.mode:04o}: "
+            f"chmod go-w {end.path}"
+        )
+
+
+def _end(path: Path, what: str, caller: Caller, look: Look) -> Step | None:
+    """What is at `path`, if it is there and the caller can come to it.
+
+    Raises:
+        ConfigurationError: he can put something else there.
+    """
     way = way_seen(path, look)
     for step in way.above:
         _check_owner(step, what, caller)
@@ -47,22 +78,16 @@ def require_out_of_reach(path: Path, what: str, caller: Caller, look: Look = os.
             continue
         rights = caller.rights(step)
         if not rights & _ENTER:
-            return
+            return None
         # With the sticky bit each may rename only what is his own.
         if rights & _WRITE and not step.mode & stat.S_ISVTX:
             raise ConfigurationError(
                 f"{what}: {caller.name} can write {step.path}, mode {step.mode:04o}, and replace "
                 f"what is below: chmod go-w {step.path}, or choose another place"
             )
-    if way.end is None:
-        return
-    _check_owner(way.end, what, caller)
-    is_directory = stat.S_ISDIR(way.end.status.st_mode)
-    if caller.rights(way.end) & (_READ | _WRITE | (_ENTER if is_directory else 0)):
-        raise ConfigurationError(
-            f"{what}: {caller.name} can reach {way.end.path}, mode {way.end.mode:04o}: "
-            f"chmod {'0700' if is_directory else '0400'} {way.end.path}"
-        )
+    if way.end:
+        _check_owner(way.end, what, caller)
+    return way.end
 
 
 def _check_owner(step: Step, what: str, caller: Caller) -> None:

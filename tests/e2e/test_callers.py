@@ -73,7 +73,7 @@ def test_an_envoy_is_served_while_a_rule_is_for_its_user(
         port, record = server.port("mtls"), Record(server)
         assert call(port, context).octets == b""
         assert record.handshakes() == {"server.failed.no_signer": 1}
-        assert f"but for: uid (it is {os.getuid()})" in sidecar.log.read_text(encoding="utf-8")
+        assert f"no [[caller]] is for user {os.getuid()}" in sidecar.log.read_text(encoding="utf-8")
         assert application.requests == []
         sidecar.change_user(ANOTHER, os.getuid())
         wait_for(lambda: call(port, context).status == 200, "it is let in")

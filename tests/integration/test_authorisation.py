@@ -156,7 +156,7 @@ def test_a_user_of_whom_no_rule_speaks_gets_nothing_and_the_log_says_why(edge: _
     assert str(STRANGER) not in refused["detail"]
     last = edge.refusals[-1]
     assert (last["uid"], last["pid"]) == (STRANGER, client.pid)
-    assert f"but for: uid (it is {STRANGER})" in last["reason"]
+    assert f"no [[caller]] is for user {STRANGER}" in last["reason"]
 
 
 def test_nor_is_it_let_through_a_proxy(edge: _Edge) -> None:

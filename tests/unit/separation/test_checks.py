@@ -42,6 +42,7 @@ def document(short_dir: Path) -> dict[str, Any]:
                 "gid": _GROUP,
                 "identities": ["default"],
                 "purposes": ["tls13-server"],
+                "bearer_subject": "envoy",
             }
         ],
         "signer": {"socket": f"{run}/signer"},
@@ -49,6 +50,11 @@ def document(short_dir: Path) -> dict[str, Any]:
         "admin": {"socket": f"{private}/admin", "read_only": f"{run}/status"},
         "metrics": {"socket": f"{run}/metrics"},
         "audit": {"directory": f"{private}/audit"},
+        "bearer": {
+            "jwks": f"{run}/issuer",
+            "revoked": f"{run}/revoked",
+            "audience": "meshkey",
+        },
         "deny_list": {
             "file": f"{run}/list",
             "key": f"{run}/keys",
@@ -87,10 +93,31 @@ def test_every_place_is_looked_at_and_right(document: dict[str, Any]) -> None:
             "gateway.shop.state: out of callers' reach",
             "deny_list.state: out of callers' reach",
             "audit.directory: out of callers' reach",
+            "bearer.jwks: not to be written by callers",
+            "bearer.revoked: not to be written by callers",
+            "deny_list.key: not to be written by callers",
             "caller envoy",
         ],
         "ok",
     )
+
+
+@pytest.mark.parametrize("setting", ["bearer.jwks", "bearer.revoked", "deny_list.key"])
+def test_who_may_write_what_decides_about_him_is_refused(
+    document: dict[str, Any], setting: str
+) -> None:
+    section, name = setting.split(".")
+    place = Path(document[section][name])
+    check = f"{setting}: not to be written by callers"
+    place.touch()
+    place.chmod(0o644)
+    assert _said(document)[check] == "ok"
+    place.chmod(0o646)
+    said = _said(document)[check]
+    assert said == f"{setting}: caller envoy can write {place}, mode 0646: chmod go-w {place}"
+    place.chmod(0o644)
+    place.parent.chmod(0o757)
+    assert "and replace what is below" in _said(document)[check]
 
 
 def test_no_place_is_looked_at_twice(document: dict[str, Any]) -> None:
@@ -154,6 +181,7 @@ def test_the_group_of_the_sockets_is_kept_out_too(
     document: dict[str, Any], short_dir: Path
 ) -> None:
     document["caller"] = []
+    del document["bearer"]
     document["signer"]["group"] = os.getegid()
     (short_dir / "store").chmod(0o750)
     said = _said(document)
