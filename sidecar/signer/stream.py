@@ -30,6 +30,7 @@ class SignStream:
         self._answers: list[pb.SignResponse] = []
         self._unanswered = 0
         self._ended = False
+        self._broken: Exception | None = None
         self._news = asyncio.Event()
 
     async def run(
@@ -37,12 +38,17 @@ class SignStream:
         requests: AsyncIterator[pb.SignRequests | SigningRefused],
         write: Callable[[pb.SignResponses], Awaitable[None]],
     ) -> None:
-        """Returns when the caller has closed its side and every request is answered."""
+        """Returns when the caller has closed its side and every request is answered.
+
+        A bug ends the stream: its caller opens another one, instead of waiting for an answer.
+        """
         reader = asyncio.create_task(self._read(requests))
         try:
             while not self._ended or self._unanswered or self._answers:
                 await self._news.wait()
                 self._news.clear()
+                if self._broken is not None:
+                    raise self._broken
                 if answers := self._answers:
                     self._answers = []
                     await write(pb.SignResponses(responses=answers))
@@ -62,6 +68,8 @@ class SignStream:
                     # As they are now, which may be less than when the stream began.
                     permissions = self._admitted.permissions
                     self._signatures.begin(request, self._answer, self._caller, permissions)
+        except Exception as error:  # noqa: BLE001  # `run` raises it
+            self._broken = error
         finally:
             self._ended = True
             self._news.set()

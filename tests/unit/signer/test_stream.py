@@ -233,3 +233,15 @@ async def test_a_flooder_on_many_connections_keeps_nobody_out_of_a_full_lane(
             await caller.running
     assert signatures.counts.busy == 9
     assert signatures.counts.signed == 6
+
+
+async def test_a_bug_ends_its_stream_instead_of_leaving_the_caller_waiting(
+    caller: _Caller, key_id: KeyId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Signatures, "begin", begin)
+    caller.ask(sign_request(key_id, 1))
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(caller.running, 30)
