@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from sidecar.app.anchors import anchors_of
-from sidecar.app.clock import boot_id, moment, reading, wall
+from sidecar.app.clock import boot, boot_id, moment, reading, wall
 from sidecar.app.parts import Parts
 from sidecar.ca.failover import Failover, GuardedAuthority
 from sidecar.config.identities import GatewaySettings, IdentitySettings
@@ -74,7 +74,7 @@ class Assembly:
         source, destroys = await self._keys(tombstone)
         store = SnapshotStore()
         terms = LeaseTerms(settings.lease, settings.lease_grace or timedelta(0))
-        leases = Leases(terms, reading)
+        leases = Leases(terms, reading, boot)
         revocations = Revocations(self.name, revoked, wall)
         publisher = Publisher(
             self.name,

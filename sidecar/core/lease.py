@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cached_property
 from hashlib import sha256
 
 from sidecar.core.chain import CertificateChain
@@ -86,7 +87,7 @@ class Lease:
         """A CA has answered, and the answer is no."""
         return replace(self, standing=Standing.REFUSED)
 
-    @property
+    @cached_property
     def deadline(self) -> timedelta:
         """From this moment of the boot clock on nothing is signed."""
         extended = self.standing is Standing.EXTENDED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -29,9 +29,13 @@ class Leases:
     A key that was replaced goes on under its own lease. Use it from the event loop only.
     """
 
-    def __init__(self, terms: LeaseTerms, clock: Callable[[], Reading]) -> None:
+    def __init__(
+        self, terms: LeaseTerms, clock: Callable[[], Reading], boot: Callable[[], timedelta]
+    ) -> None:
+        """`boot` is that clock of `clock` alone: it is looked at for each signature."""
         self.terms = terms
         self.clock = clock
+        self._boot = boot
         # Set when the newest lease is another one, or in another standing.
         self.changed = asyncio.Event()
         self._leases: dict[KeyId, Lease] = {}
@@ -61,7 +65,7 @@ class Leases:
         lease = self._leases.get(key_id)
         if lease is None:
             raise SigningRefused(RefusalReason.LEASE, "the key has no lease")
-        if lease.is_over(self.clock().boot):
+        if lease.is_over(self._boot()):
             raise SigningRefused(
                 RefusalReason.LEASE,
                 f"the key's lease is over: {lease.silence}; see last error in: meshkey status",
@@ -109,6 +113,6 @@ class Leases:
         if wall >= not_after:
             return Health.EXPIRED
         lease = self.newest
-        if lease is None or lease.is_over(self.clock().boot):
+        if lease is None or lease.is_over(self._boot()):
             return Health.LAPSED
         return Health.CRITICAL if rotation is Health.EXPIRED else rotation

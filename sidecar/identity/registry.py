@@ -18,6 +18,7 @@ from sidecar.identity.snapshot import KeyGrant
 from sidecar.token.base import KeyId
 
 DEFAULT = "default"
+KEY_ENDED = "the key has ended: use the key of the newest identity update"
 
 
 class IdentityRegistry:
@@ -67,7 +68,7 @@ class IdentityRegistry:
 
     def holds(self, key_id: KeyId) -> bool:
         """Whether the key has not ended. Safe to ask from any thread."""
-        return any(identity.keyring.holds(key_id) for identity in self._identities.values())
+        return self._holder(key_id) is not None
 
     def owner(self, key_id: KeyId) -> Identity:
         """Whose key it is, or was until it was revoked.
@@ -88,7 +89,7 @@ class IdentityRegistry:
         Whoever asks is to come back with the key that replaces it. Also raises what
         `Denials.require_signing` raises for the identity that has the key.
         """
-        owner = self._owner(key_id)
+        owner = self._holder(key_id)
         if owner is None:
             return
         owner.publisher.denials.require_signing(owner.spiffe_id)
@@ -99,20 +100,26 @@ class IdentityRegistry:
         """Once more, before a signature leaves: it may have been asked for a while ago.
 
         Raises:
-            SigningRefused: by now the key's certificate or its lease is over, or the deny list
-                names the identity that has it.
+            SigningRefused: by now the key has ended, its certificate or lease is over, or the
+                deny list names the identity that has it.
             DenyListUnavailable: see `Denials.require_signing`.
         """
         for identity in self._identities.values():
             if identity.keyring.grant(key_id):
                 identity.publisher.denials.require_signing(identity.spiffe_id)
                 return
-        raise SigningRefused(RefusalReason.UNKNOWN_KEY, "the key's certificate has expired")
+        raise SigningRefused(RefusalReason.UNKNOWN_KEY, KEY_ENDED)
 
     def replace(self, key_id: KeyId, error: NoSuchKey | KeyChanged) -> None:
         """Tells the identity that has `key_id` that it is of no use any more."""
         if owner := self._owner(key_id):
             owner.replace(key_id, error)
+
+    def _holder(self, key_id: KeyId) -> Identity | None:
+        for identity in self._identities.values():
+            if identity.keyring.holds(key_id):
+                return identity
+        return None
 
     def _owner(self, key_id: KeyId) -> Identity | None:
         for identity in self._identities.values():

@@ -57,7 +57,8 @@ def approve(request: pb.SignRequest, grant: Grants, permissions: Permissions) ->
         content = _PARSERS[purpose](request.message, granted, scheme)
     except ValueError as error:
         raise SigningRefused(RefusalReason.MESSAGE, str(error)) from error
-    return ApprovedSignature(key_id, scheme, purpose, content.encode())
+    # The grant's own name of the key: what is looked up with it later is the same object.
+    return ApprovedSignature(granted.key_id, scheme, purpose, content.encode())
 
 
 class _Content(Protocol):

@@ -25,7 +25,7 @@ from sidecar.errors import (
     SignerBusy,
     SigningRefused,
 )
-from sidecar.identity.registry import IdentityRegistry
+from sidecar.identity.registry import KEY_ENDED, IdentityRegistry
 from sidecar.rpc.quiet import Quiet
 from sidecar.signer.policy import ApprovedSignature, approve
 from sidecar.signer.quota import Quota
@@ -142,10 +142,7 @@ class Signatures:
     def _require_held(self, key_id: KeyId) -> None:
         """Again: it may have been revoked while the request waited, or was in the token."""
         if not self._registry.holds(key_id):
-            raise SigningRefused(
-                RefusalReason.UNKNOWN_KEY,
-                "the key has ended: use the key of the newest identity update",
-            )
+            raise SigningRefused(RefusalReason.UNKNOWN_KEY, KEY_ENDED)
 
     def _signed(
         self,
@@ -167,9 +164,10 @@ class Signatures:
             answer(pb.SignResponse(request_id=request.request_id, signature=signature))
 
         try:
-            self._require_held(key_id)
             if error is None:
                 self._registry.require_signing(key_id)
+            else:
+                self._require_held(key_id)
         except SigningRefused as refusal:
             self._refuse(request, refusal, caller, answers, answer)
             return

@@ -40,6 +40,10 @@ class KeyId:
     def __str__(self) -> str:
         return self.value.hex()
 
+    def __hash__(self) -> int:
+        # Several times for each signature; the one that a dataclass gets takes twice as long.
+        return hash(self.value)
+
 
 @dataclass(frozen=True)
 class TokenKey:

@@ -29,7 +29,7 @@ class _Ring:
     def __init__(self, world: World, handshake_timeout: timedelta = timedelta(0)) -> None:
         self.world = world
         self.store = SnapshotStore()
-        self.leases = Leases(LeaseTerms(), world.clock.reading)
+        self.leases = Leases(LeaseTerms(), world.clock.reading, world.clock.boot)
         self.keyring = Keyring(
             world.destruction, self.store, world.clock, self.leases, handshake_timeout
         )

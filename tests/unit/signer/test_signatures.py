@@ -349,7 +349,7 @@ async def test_a_key_that_ends_while_a_request_waits_signs_it_no_more(
     ("past", "reason", "told"),
     [
         (LIFETIME / 2, pb.Refusal.REASON_LEASE, "the key's lease is over"),
-        (LIFETIME, pb.Refusal.REASON_UNKNOWN_KEY, "certificate has expired"),
+        (LIFETIME, pb.Refusal.REASON_UNKNOWN_KEY, "the key has ended"),
     ],
     ids=["lease", "certificate"],
 )
