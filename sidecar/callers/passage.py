@@ -22,8 +22,6 @@ async def passage(outside: socket.socket, inside: socket.socket) -> None:
     try:
         for side, its_socket in zip(sides, (outside, inside), strict=True):
             await _attach(side, its_socket)
-        for side in sides:
-            side.transport.resume_reading()
         await over.wait()
         for side in sides:
             side.transport.close()
@@ -50,16 +48,30 @@ class _Side(asyncio.Protocol):
         self._over = over
         self._attached = False
         self._ended = False
+        # What came from the other side, which was there sooner.
+        self._early: list[bytes] = []
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._attached = True
-        # The other side may not be there yet.
-        self.transport.pause_reading()
+        for data in self._early:
+            self.transport.write(data)
+        self._early.clear()
+        if self.other._ended:
+            self.transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
-        self.other.transport.write(data)
+        self.other.deliver(data)
+
+    def deliver(self, data: bytes) -> None:
+        """Sends what has come in at the other side, as soon as there is somewhere to send it."""
+        # No more than comes in a turn or two of the loop. Reading could be paused until then,
+        # but before 3.11.4 a transport that is paused as it is made reads all the same.
+        if self._attached:
+            self.transport.write(data)
+        else:
+            self._early.append(data)
 
     def pause_writing(self) -> None:
         self.other.transport.pause_reading()
@@ -70,7 +82,8 @@ class _Side(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Passes on that no more will come; the other direction stays open."""
         self._ended = True
-        self.other.transport.write_eof()
+        if self.other._attached:
+            self.other.transport.write_eof()
         if self.other._ended:
             self._over.set()
         return True

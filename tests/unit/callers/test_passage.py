@@ -53,6 +53,25 @@ async def test_bytes_pass_unchanged(far: _Far) -> None:
     await writing
 
 
+@pytest.mark.parametrize("turned", [False, True])
+async def test_what_came_before_the_other_side_was_there_is_passed_and_so_is_its_end(
+    *, turned: bool
+) -> None:
+    (client, outside), (server, inside) = socket.socketpair(), socket.socketpair()
+    with client, server:
+        for each in (client, outside, server, inside):
+            each.setblocking(False)
+        client.send(b"early")
+        client.shutdown(socket.SHUT_WR)
+        near = (inside, outside) if turned else (outside, inside)
+        passing = asyncio.create_task(passage(*near))
+        assert await _received(server, 6) == b"early"
+        server.send(b"late")
+        assert await _received(client, 4) == b"late"
+        server.shutdown(socket.SHUT_WR)
+        await passing
+
+
 async def test_one_side_may_end_its_writing_and_read_on(far: _Far) -> None:
     far.client.shutdown(socket.SHUT_WR)
     assert await _received(far.server, 1) == b""
