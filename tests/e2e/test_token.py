@@ -124,7 +124,10 @@ def test_a_caller_that_may_watch_but_not_sign_does_not_fill_the_log(
     lab: Lab, server: Envoy, stack: ExitStack
 ) -> None:
     signer = lab.fake_signer(stack, CLIENT, signs=False)
-    client = stack.enter_context(lab.client(server.port("mtls"), SIGNER_SOCKET=signer.socket))
+    # It is let in and put out again and again, so nobody waits for it to stay.
+    values = {**lab.client_values(server.port("mtls")), "SIGNER_SOCKET": signer.socket}
+    client = stack.enter_context(lab.unready_envoy(bootstrap("client"), values))
+    client.ready()
     wait_for(lambda: signer.streams > 6, "attempts")
     assert get(client.port("outbound"))[0] == 503
     lines = client.log.read_text(encoding="utf-8").splitlines()
