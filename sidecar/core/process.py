@@ -23,5 +23,9 @@ class CallingProcess:
     # Of AppArmor or SELinux, as in /proc/PID/attr/current.
     label: str | None = None
 
+    def __hash__(self) -> int:
+        # For each record of a signature; the rest seldom differs where these do not.
+        return hash((self.uid, self.pid))
+
 
 UNKNOWN = CallingProcess()
