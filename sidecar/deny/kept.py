@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar import whole_file
+from sidecar.core.checked_text import DAMAGED, content_of, encoded
 from sidecar.core.deny_list import MOST_BYTES, DenyList
 from sidecar.errors import DenyListUnavailable, StartFailed
 from sidecar.private_directory import require_private
 
-_FORMAT = 1
 _NAME = "deny-list.kept"
-# What reading a damaged file may raise.
-_DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class KeptFile:
             return None
         except OSError as error:
             raise StartFailed(f"deny_list.state: {self._file}: {error.strerror}") from error
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise StartFailed(
                 f"deny_list.state: {self._file} is torn or changed, and with it the protection "
                 "against older deny lists; put the newest list in place, then remove it"
@@ -82,23 +78,19 @@ class KeptFile:
 
 
 def _encoded(kept: Kept) -> bytes:
-    content = {
-        "sequence": kept.sequence,
-        "digest": kept.digest,
-        "signed": kept.signed.decode("ascii"),
-    }
-    digest = hashlib.sha256(_json(content)).hexdigest()
-    return _json({"format": _FORMAT, "sha256": digest, "content": content}) + b"\n"
+    return encoded(
+        {
+            "sequence": kept.sequence,
+            "digest": kept.digest,
+            "signed": kept.signed.decode("ascii"),
+        }
+    )
 
 
 def _decoded(raw: bytes) -> Kept:
-    content = json.loads(raw.decode("ascii"))["content"]
+    content = content_of(raw)
     kept = Kept(content["sequence"], content["digest"], content["signed"].encode("ascii"))
     # Version, digest, and that there is nothing else in the file: all at once.
     if _encoded(kept) != raw or not isinstance(kept.sequence, int):
         raise ValueError("this is not what was written")
     return kept
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")

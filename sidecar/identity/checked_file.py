@@ -1,27 +1,16 @@
-"""Small files of our own, one a name, that show whether they are what was written.
-
-The digest in each finds damage. It keeps nobody from writing another file: who reads one checks
-what it says.
-"""
+"""Small files of our own, one a name, with a text of `core.checked_text` each."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sidecar import whole_file
 from sidecar.private_directory import require_private
 
-_FORMAT = 1
 _MOST_BYTES = 1 << 18
 # No separator, no dot in front: the name of an identity is a part of a file's name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-# What reading a damaged file may raise.
-DAMAGED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 class CheckedFiles:
@@ -69,24 +58,6 @@ class CheckedFiles:
         whole_file.sync(self._directory)
 
 
-def encoded(content: Mapping[str, object]) -> bytes:
-    """The text of a file, with version and digest: always the same for the same `content`."""
-    digest = hashlib.sha256(_json(content)).hexdigest()
-    return _json({"format": _FORMAT, "sha256": digest, "content": content}) + b"\n"
-
-
-def content_of(raw: bytes) -> Any:
-    """What a file seems to hold. Encode what was understood, and compare: that is the check.
-
-    It finds a wrong version or digest and whatever else is in the file. May raise `DAMAGED`.
-    """
-    return json.loads(raw.decode("ascii"))["content"]
-
-
 def reason_of(error: Exception) -> str:
     """What to say of a file whose reading raised `error`."""
     return (isinstance(error, OSError) and error.strerror) or "torn, changed or foreign"
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")

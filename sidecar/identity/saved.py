@@ -13,7 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.identity.checked_file import DAMAGED, CheckedFiles, content_of, encoded, reason_of
+from sidecar.core.checked_text import DAMAGED, content_of, encoded
+from sidecar.identity.checked_file import CheckedFiles, reason_of
 from sidecar.token.base import KeyId
 
 log = structlog.get_logger(__name__)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import structlog
 
+from sidecar.core.checked_text import DAMAGED, content_of, encoded
 from sidecar.core.lease import Lease, LeaseNote, Reading, Standing
-from sidecar.identity.checked_file import DAMAGED, CheckedFiles, content_of, encoded, reason_of
+from sidecar.identity.checked_file import CheckedFiles, reason_of
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ import structlog
 from cryptography import x509
 
 from sidecar import whole_file
+from sidecar.core import checked_text
 from sidecar.errors import ConfigurationError
-from sidecar.identity import checked_file
 from sidecar.identity.snapshot import KeyGrant
 from sidecar.private_directory import require_private
 from sidecar.token.base import KeyId
@@ -159,7 +159,7 @@ class FileTombstones:
             raise ConfigurationError(f"certificate store {path}: {error.strerror}") from error
         try:
             return _decoded(whole_file.read(path, _MOST_BYTES, follow=False))
-        except (OSError, *checked_file.DAMAGED):
+        except (OSError, *checked_text.DAMAGED):
             log.error("tombstone damaged, it counts all the same", file=str(path))
             return DAMAGED
 

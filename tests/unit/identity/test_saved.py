@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from sidecar.core.checked_text import DAMAGED
 from sidecar.errors import ConfigurationError
 from sidecar.identity import saved as module
-from sidecar.identity.checked_file import DAMAGED
 from sidecar.identity.saved import SavedCertificates, SavedIdentity
 from sidecar.token.base import KeyId
 from tests.fixtures.clock import START

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from sidecar.core.checked_text import DAMAGED
 from sidecar.core.lease import Lease, LeaseNote, Reading, Standing
 from sidecar.identity import saved_leases as module
-from sidecar.identity.checked_file import DAMAGED
 from sidecar.identity.saved import SavedCertificates
 from sidecar.identity.saved_leases import SavedLeases
 from tests.fixtures.clock import START

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core import checked_text
 from sidecar.errors import ConfigurationError
-from sidecar.identity import checked_file
 from sidecar.identity import tombstones as module
 from sidecar.identity.tombstones import (
     DAMAGED,
@@ -119,7 +119,7 @@ def test_a_store_that_cannot_be_asked_is_no_sign_of_life(
 
 @given(st.binary(max_size=200) | st.text().map(str.encode))
 def test_garbage_raises_nothing_but_what_counts_as_damage(raw: bytes) -> None:
-    with suppress(*checked_file.DAMAGED):
+    with suppress(*checked_text.DAMAGED):
         module._decoded(raw)
 
 
