@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +21,7 @@ from sidecar.identity import saved as module
 from sidecar.identity.saved import SavedCertificates, SavedIdentity
 from sidecar.token.base import KeyId
 from tests.fixtures.clock import START
+from tests.fixtures.killed import lines_of
 
 OLD = SavedIdentity(KeyId(b"\x0a\x1f"), (b"leaf", b"intermediate"), START)
 NEW = SavedIdentity(KeyId(b"\x0b"), (b"new leaf",), START + timedelta(minutes=10, microseconds=5))
@@ -235,37 +234,11 @@ def test_a_save_that_fails_leaves_the_old_one_and_nothing_else(
 
 
 _KILLED_AT_EVERY_STEP = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from sidecar.identity.saved import SavedCertificates
+from tests.fixtures.killed import killed
 from tests.unit.identity.test_saved import NEW, OLD
-
-CALLS = ["open", "write", "fsync", "close", "replace", "unlink"]
-
-def killed(directory, step, after):
-    "Runs a save that is killed before or after its step-th system call; whether it was."
-    child = os.fork()
-    if not child:
-        count = 0
-        def hooked(name, call):
-            def at_step(*arguments, **options):
-                nonlocal count
-                count += 1
-                if count == step and not after:
-                    if name == "write":
-                        call(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                    os.kill(os.getpid(), signal.SIGKILL)
-                try:
-                    return call(*arguments, **options)
-                finally:
-                    if count == step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-            return at_step
-        for name in CALLS:
-            setattr(os, name, hooked(name, getattr(os, name)))
-        SavedCertificates(directory).save("web", NEW)
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 directory, store = Path(sys.argv[1]), None
 for after in (False, True):
@@ -273,7 +246,7 @@ for after in (False, True):
     while True:
         store = SavedCertificates(directory)
         store.save("web", OLD)
-        died = killed(directory, step, after)
+        died = killed(lambda: store.save("web", NEW), step, after=after)
         loaded = store.load("web")
         print({OLD: "old", NEW: "new"}.get(loaded, "neither"), "killed" if died else "lived")
         store.save("web", NEW)
@@ -286,15 +259,7 @@ for after in (False, True):
 
 def test_a_save_that_is_killed_at_any_step_leaves_the_old_or_the_new(directory: Path) -> None:
     """By SIGKILL, before and after each system call, and with half of the content written."""
-    ran = subprocess.run(
-        [sys.executable, "-c", _KILLED_AT_EVERY_STEP, str(directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
-    lines = ran.stdout.splitlines()
+    lines = lines_of(_KILLED_AT_EVERY_STEP, directory)
     assert set(lines) == {"old killed", "new killed", "new lived"}
     # Unlink, open, write, sync, close, rename; open, sync, close of the directory: twice.
     assert len(lines) == 2 * (9 + 1)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta, timezone
@@ -21,6 +19,7 @@ from sidecar.identity import saved_leases as module
 from sidecar.identity.saved import SavedCertificates
 from sidecar.identity.saved_leases import SavedLeases
 from tests.fixtures.clock import START
+from tests.fixtures.killed import lines_of
 
 _HOUR = timedelta(hours=1, microseconds=7)
 OLD = LeaseNote(
@@ -136,13 +135,6 @@ for call in ["open", "write", "fsync", "replace"]:
 
 
 def test_a_note_that_is_killed_at_any_step_leaves_the_old_or_the_new(directory: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
+    lines = lines_of(_KILLED, directory)
     # The rename alone makes the difference.
-    assert ran.stdout.split() == ["old"] * 7 + ["new"]
+    assert lines == ["old"] * 7 + ["new"]

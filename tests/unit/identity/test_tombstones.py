@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -26,6 +24,7 @@ from sidecar.identity.tombstones import (
 )
 from sidecar.token.base import KeyId
 from tests.fixtures.clock import START
+from tests.fixtures.killed import lines_of
 
 KEY = KeyId(b"\x0a\x1f")
 STONE = Tombstone(
@@ -137,43 +136,18 @@ def test_without_a_directory_nothing_outlasts_the_process() -> None:
 
 
 _KILLED_AT_EVERY_STEP = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from sidecar.identity.tombstones import FileTombstones
+from tests.fixtures.killed import killed
 from tests.unit.identity.test_tombstones import STONE
-
-CALLS = ["open", "write", "fsync", "close", "replace", "unlink"]
-
-def killed(directory, step, after):
-    "Runs what is killed before or after its step-th system call; whether it was."
-    child = os.fork()
-    if not child:
-        count = 0
-        def hooked(name, call):
-            def at_step(*arguments, **options):
-                nonlocal count
-                count += 1
-                if count == step and not after:
-                    if name == "write":
-                        call(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                    os.kill(os.getpid(), signal.SIGKILL)
-                try:
-                    return call(*arguments, **options)
-                finally:
-                    if count == step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-            return at_step
-        for name in CALLS:
-            setattr(os, name, hooked(name, getattr(os, name)))
-        FileTombstones(directory).deprovision("web", STONE)
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 directory = Path(sys.argv[1])
 for after in (False, True):
     step = 1
     while True:
-        died = killed(directory, step, after)
+        stones = FileTombstones(directory)
+        died = killed(lambda: stones.deprovision("web", STONE), step, after=after)
         found = FileTombstones(directory).deprovisioned("web")
         print({None: "alive", STONE: "dead"}.get(found, "neither"), "killed" if died else "done")
         FileTombstones(directory).reinstate("web")
@@ -185,14 +159,6 @@ for after in (False, True):
 
 def test_a_crash_at_any_step_leaves_no_tombstone_or_a_whole_one(directory: Path) -> None:
     """By SIGKILL, before and after each system call, and with half of the content written."""
-    ran = subprocess.run(
-        [sys.executable, "-c", _KILLED_AT_EVERY_STEP, str(directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
-    lines = ran.stdout.splitlines()
+    lines = lines_of(_KILLED_AT_EVERY_STEP, directory)
     assert set(lines) == {"alive killed", "dead killed", "dead done"}
     assert len(lines) == 2 * (9 + 1)
