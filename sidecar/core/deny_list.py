@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
 
+from sidecar.core import strict_json
 from sidecar.core.spiffe import SpiffeId
 from sidecar.errors import DenyListRefused
 
@@ -110,18 +111,11 @@ def json_object(text: bytes, what: str) -> Mapping[str, object]:
         DenyListRefused: it is none; it begins with `what` the text is.
     """
     try:
-        parsed: object = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
+        members = strict_json.parsed(text)
+    except ValueError as error:
         raise DenyListRefused(f"{what} is no readable JSON, or has a member twice") from error
-    if not isinstance(parsed, dict):
+    if not isinstance(members, dict):
         raise DenyListRefused(f"{what} is no JSON object")
-    return parsed
-
-
-def _without_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
     return members
 
 

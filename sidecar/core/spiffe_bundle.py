@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeGuard
 
 from cryptography import x509
 
+from sidecar.core import strict_json
 from sidecar.core.json_web_key import PRIVATE_MEMBERS, public_members
 from sidecar.core.trust import TrustBundle
 from sidecar.core.unreadable import UNREADABLE
@@ -56,20 +56,12 @@ class SpiffeBundle:
 
 def _object(document: bytes) -> Mapping[str, object]:
     try:
-        parsed: object = json.loads(document.decode(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
+        parsed = strict_json.parsed(document)
+    except ValueError as error:
         raise CertificateRefused("the SPIFFE bundle is no readable JSON") from error
     if not _is_object(parsed):
         raise CertificateRefused("the SPIFFE bundle is no JSON object")
     return parsed
-
-
-def _without_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    # RFC 7517 section 4: which of two counts would be each reader's own choice.
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
-    return members
 
 
 def _root(key: object) -> x509.Certificate | None:
