@@ -1,0 +1,26 @@
+"""From values to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sidecar.istio.document import Document
+from sidecar.istio.values import Values
+
+# Each part of a mesh has its builder: values in, documents out, nothing read or written.
+_BUILDERS: tuple[Callable[[Values], Sequence[Document]], ...] = ()
+
+
+def generated(values: Values) -> tuple[Document, ...]:
+    """Every file that the values make."""
+    return tuple(document for build in _BUILDERS for document in build(values))
+
+
+def written(documents: Sequence[Document], out: Path) -> Iterator[Path]:
+    """Writes them below `out`; yields each path when it is written."""
+    for document in documents:
+        path = out / document.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(document.text(), encoding="utf-8")
+        yield path

@@ -1,0 +1,130 @@
+"""The values that everything for Istio is written from: what a mesh operator has to say.
+
+```yaml
+trust_domain: cluster.local
+istio: {namespace: istio-system, revision: ""}
+images: {meshkey: registry.example/meshkey:0.6.0, proxy: registry.example/proxyv2-meshkey:1.31.0}
+token: softhsm2                       # softhsm2, tpm2 or sgx-ctk
+ca: {kind: istiod}                    # istiod, istio-csr, or kubernetes with a signer
+namespaces:
+- {name: demo, mtls: strict}          # strict or permissive
+services:                             # what these namespaces and gateways call, and who answers
+- host: server.demo.svc.cluster.local
+  ports: [{number: 8000, protocol: http}]
+  service_accounts: [demo/server]
+gateways:
+- {name: ingress, namespace: istio-ingress, labels: {istio: ingress}}
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sidecar.core.spiffe import SpiffeId
+
+
+class Token(StrEnum):
+    """Which token the sidecars use."""
+
+    SOFTHSM2 = "softhsm2"
+    TPM2 = "tpm2"
+    SGX_CTK = "sgx-ctk"
+
+
+class Mtls(StrEnum):
+    """What a namespace's workloads accept: the mode of its PeerAuthentication."""
+
+    STRICT = "strict"
+    PERMISSIVE = "permissive"
+
+
+class CaKind(StrEnum):
+    """Who signs the sidecars' CSRs."""
+
+    ISTIOD = "istiod"
+    ISTIO_CSR = "istio-csr"
+    KUBERNETES = "kubernetes"
+
+
+class Protocol(StrEnum):
+    """What a service's port speaks: it decides the ALPN."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
+@dataclass(frozen=True)
+class Istio:
+    """The control plane. `revision` is empty for the default one."""
+
+    namespace: str = "istio-system"
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Images:
+    """`proxy` is an istio/proxyv2 whose Envoy has the dynamic-module transport socket."""
+
+    meshkey: str
+    proxy: str
+
+
+@dataclass(frozen=True)
+class Ca:
+    """`signer` is the Kubernetes signerName, for `CaKind.KUBERNETES` alone."""
+
+    kind: CaKind = CaKind.ISTIOD
+    signer: str | None = None
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """Whose pods may have the sidecar injected."""
+
+    name: str
+    mtls: Mtls = Mtls.STRICT
+
+
+@dataclass(frozen=True)
+class Port:
+    """One port of a service."""
+
+    number: int
+    protocol: Protocol = Protocol.HTTP
+
+
+@dataclass(frozen=True)
+class Service:
+    """A host that is called, and exactly who may answer for it."""
+
+    host: str
+    ports: tuple[Port, ...]
+    peers: tuple[SpiffeId, ...]
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway of Istio's gateway chart, by its pods' labels."""
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Values:
+    """All of it. `policies` are files with the AuthorizationPolicies that name principals."""
+
+    trust_domain: str
+    images: Images
+    istio: Istio
+    token: Token
+    ca: Ca
+    namespaces: tuple[Namespace, ...]
+    services: tuple[Service, ...]
+    gateways: tuple[Gateway, ...]
+    policies: tuple[Path, ...]
