@@ -23,6 +23,7 @@ from sidecar.deny_commands import deny_list
 from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
 from sidecar.key_commands import keys
+from sidecar.pod_commands import prepare_pod
 
 
 def main() -> None:
@@ -61,6 +62,7 @@ for command in (deprovision, revoke, reinstate, reload):
     commands.add_command(command)
 commands.add_command(audit)
 commands.add_command(deny_list)
+commands.add_command(prepare_pod)
 
 
 @commands.group("token")

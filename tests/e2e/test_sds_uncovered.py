@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def pod(lab: Lab) -> Iterator[Pod]:
     directory, store = lab.short_path("un"), lab.store()
     directory.mkdir(mode=0o700)
     socket = directory / "sds.sock"
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "token": {"label": "mesh", "pin_file": store.directory / "mesh.pin"},
         "identity": {"spiffe_id": SERVER, "trust_bundle": lab.roots},
         "ca": {"socket": lab.mesh.ca.socket},
