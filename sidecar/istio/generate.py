@@ -6,10 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sidecar.istio.document import Document
+from sidecar.istio.mesh.gateway import gateway
+from sidecar.istio.mesh.inbound import inbound
+from sidecar.istio.mesh.outbound import outbound
+from sidecar.istio.mesh.peer_authentication import peer_authentication
+from sidecar.istio.mesh.peers import peers
 from sidecar.istio.values import Values
 
 # Each part of a mesh has its builder: values in, documents out, nothing read or written.
-_BUILDERS: tuple[Callable[[Values], Sequence[Document]], ...] = ()
+_BUILDERS: tuple[Callable[[Values], Sequence[Document]], ...] = (
+    peer_authentication,
+    inbound,
+    outbound,
+    gateway,
+    peers,
+)
 
 
 def generated(values: Values) -> tuple[Document, ...]:

@@ -18,6 +18,7 @@ from sidecar.istio.values import (
     Images,
     Istio,
     Mtls,
+    MutualServer,
     Namespace,
     Port,
     Protocol,
@@ -231,9 +232,20 @@ def _gateway(where: str, value: Any) -> Gateway:
         name=table.take("name", _label),
         namespace=table.take("namespace", _label),
         labels=table.take("labels", _labels),
+        mutual=table.take("mutual", _list(_mutual_server), ()),
     )
     table.end()
     return gateway
+
+
+def _mutual_server(where: str, value: Any) -> MutualServer:
+    table = _Table(where, value)
+    server = MutualServer(
+        port=table.take("port", _number),
+        hosts=table.take("hosts", _list(_text), ()),
+    )
+    table.end()
+    return server
 
 
 def _labels(where: str, value: Any) -> Mapping[str, str]:
