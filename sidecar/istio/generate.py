@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sidecar.istio.document import Document
+from sidecar.istio.mesh.authorization import authorization
 from sidecar.istio.mesh.gateway import gateway
 from sidecar.istio.mesh.inbound import inbound
 from sidecar.istio.mesh.outbound import outbound
 from sidecar.istio.mesh.peer_authentication import peer_authentication
 from sidecar.istio.mesh.peers import peers
+from sidecar.istio.mesh.policies_file import read as policies_in
 from sidecar.istio.values import Values
 
 # Each part of a mesh has its builder: values in, documents out, nothing read or written.
@@ -24,8 +26,16 @@ _BUILDERS: tuple[Callable[[Values], Sequence[Document]], ...] = (
 
 
 def generated(values: Values) -> tuple[Document, ...]:
-    """Every file that the values make."""
-    return tuple(document for build in _BUILDERS for document in build(values))
+    """Every file that the values, and the policies they name, make.
+
+    Raises:
+        ConfigurationError: for what is wrong with these.
+    """
+    policies = [policy for file in values.policies for policy in policies_in(file)]
+    return (
+        *(document for build in _BUILDERS for document in build(values)),
+        *authorization(policies, values.trust_domain),
+    )
 
 
 def written(documents: Sequence[Document], out: Path) -> Iterator[Path]:

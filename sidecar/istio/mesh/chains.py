@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sidecar.istio.mesh.envoy_filter import HTTP_CONNECTION_MANAGER, Context, Operation, patch
-from sidecar.istio.mesh.headers import forwarded_client_certificate
+from sidecar.istio.mesh.headers import verified_headers
+from sidecar.istio.mesh.identity import request_attributes
 from sidecar.istio.mesh.module import Json, network_filter, transport_socket
 
 # Istio's own. A peer may offer others: without an overlap a handshake goes on without ALPN.
@@ -66,20 +67,23 @@ def _peer(chains: Chains, *, again: bool) -> Iterator[Json]:
 
 
 def _http(chains: Chains, scheme: Json, *, again: bool) -> Iterator[Json]:
-    """Headers before any filter that reads them."""
+    """Headers, then what is made of them, before any filter that reads either."""
     manager: Json = {"name": HTTP_CONNECTION_MANAGER}
-    here = forwarded_client_certificate()
-    if again:
-        there = chains.match(filter={**manager, "subFilter": {"name": here["name"]}})
-        yield patch("HTTP_FILTER", chains.context, there, Operation.REMOVE)
     at = chains.match(filter=manager)
-    yield patch("HTTP_FILTER", chains.context, at, Operation.INSERT_FIRST, here)
-    merged = {
+    for here in (request_attributes(), verified_headers()):
+        if again:
+            there = chains.match(filter={**manager, "subFilter": {"name": here["name"]}})
+            yield patch("HTTP_FILTER", chains.context, there, Operation.REMOVE)
+        yield patch("HTTP_FILTER", chains.context, at, Operation.INSERT_FIRST, here)
+    yield patch("NETWORK_FILTER", chains.context, at, Operation.MERGE, _merged(scheme))
+
+
+def _merged(scheme: Json) -> Json:
+    kind = "network.http_connection_manager.v3.HttpConnectionManager"
+    return {
         "name": HTTP_CONNECTION_MANAGER,
         "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network"
-            ".http_connection_manager.v3.HttpConnectionManager",
+            "@type": f"type.googleapis.com/envoy.extensions.filters.{kind}",
             **scheme,
         },
     }
-    yield patch("NETWORK_FILTER", chains.context, at, Operation.MERGE, merged)

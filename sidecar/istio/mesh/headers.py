@@ -6,6 +6,7 @@ x-forwarded-client-cert and takes the scheme for http.
 
 from __future__ import annotations
 
+from sidecar.istio.mesh.identity import PEER_HEADER
 from sidecar.istio.mesh.module import Json
 
 _TYPES = "type.googleapis.com/envoy.extensions"
@@ -31,17 +32,26 @@ SIDECAR_SCHEME: Json = {
 GATEWAY_SCHEME: Json = {"scheme_header_transformation": {"scheme_to_overwrite": "https"}}
 
 
-def forwarded_client_certificate() -> Json:
+def verified_headers() -> Json:
     """An HTTP filter: who the caller is, in place of what he says about himself."""
-    header = {
-        "key": "x-forwarded-client-cert",
-        "value": "%FILTER_STATE(meshkey.xfcc:PLAIN)%",
-    }
-    overwrite = {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return {
         "name": "meshkey_headers",
         "typed_config": {
             "@type": f"{_TYPES}.filters.http.header_mutation.v3.HeaderMutation",
-            "mutations": {"request_mutations": [{"append": overwrite}]},
+            "mutations": {
+                "request_mutations": [
+                    _overwritten("x-forwarded-client-cert", "meshkey.xfcc"),
+                    _overwritten(PEER_HEADER, "meshkey.peer"),
+                ]
+            },
         },
+    }
+
+
+def _overwritten(header: str, filter_state: str) -> Json:
+    return {
+        "append": {
+            "header": {"key": header, "value": f"%FILTER_STATE({filter_state}:PLAIN)%"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
     }
