@@ -24,8 +24,9 @@ def istio() -> None:
 def generate(values_file: Path, out: Path) -> None:
     """Write overlays, injection templates, filters and policies, from a file of values."""
     try:
-        from sidecar.istio.generate import generated, written
+        from sidecar.istio.generate import generated
         from sidecar.istio.values_file import read
+        from sidecar.istio.written import written
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"this needs {error.name}: pip install 'meshkey[istio]'"

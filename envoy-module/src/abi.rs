@@ -408,12 +408,20 @@ impl NetworkFilter {
     /// Connection-wide filter state; whether it holds `value` now. Envoy itself
     /// says yes even when it could not set it.
     pub fn set_filter_state(self, key: &str, value: &str) -> bool {
+        let set = unsafe {
+            let (key, value) = (key.as_bytes(), value.as_bytes());
+            let (key, value) = (Bytes::borrowing(key), Bytes::borrowing(value));
+            (host().network_set_filter_state_bytes)(self.0, key, value)
+        };
+        set && self.has_filter_state(key, value)
+    }
+
+    /// Whether filter state holds exactly that.
+    pub fn has_filter_state(self, key: &str, value: &str) -> bool {
         let mut found = Bytes::EMPTY;
         unsafe {
             let key = Bytes::borrowing(key.as_bytes());
-            let set = Bytes::borrowing(value.as_bytes());
-            (host().network_set_filter_state_bytes)(self.0, key, set)
-                && (host().network_get_filter_state_bytes)(self.0, key, &mut found)
+            (host().network_get_filter_state_bytes)(self.0, key, &mut found)
                 && found.as_slice() == value.as_bytes()
         }
     }

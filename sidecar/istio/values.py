@@ -14,6 +14,7 @@ services:                             # what these namespaces and gateways call,
   service_accounts: [demo/server]
 gateways:
 - {name: ingress, namespace: istio-ingress, labels: {istio: ingress}}
+  # mutual: [{port: 15443, hosts: [a.example]}]   its ISTIO_MUTUAL servers
 ```
 
 docs/istio-values.md lists every value there is.
@@ -114,12 +115,24 @@ class Service:
 
 
 @dataclass(frozen=True)
+class MutualServer:
+    """A server of TLS mode ISTIO_MUTUAL.
+
+    `port`: the pod's. `hosts`: as the Gateway has them; empty if all servers of the port are such.
+    """
+
+    port: int
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Gateway:
     """A gateway of Istio's gateway chart, by its pods' labels."""
 
     name: str
     namespace: str
     labels: Mapping[str, str]
+    mutual: tuple[MutualServer, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from sidecar.istio.values import (
     Images,
     Istio,
     Mtls,
+    MutualServer,
     Namespace,
     Port,
     Protocol,
@@ -176,9 +177,20 @@ def _gateway(where: str, value: Any) -> Gateway:
         name=table.take("name", label),
         namespace=table.take("namespace", label),
         labels=table.take("labels", _labels),
+        mutual=table.take("mutual", items(_mutual_server), ()),
     )
     table.end()
     return gateway
+
+
+def _mutual_server(where: str, value: Any) -> MutualServer:
+    table = Table(where, value)
+    server = MutualServer(
+        port=table.take("port", port_number),
+        hosts=table.take("hosts", items(text), ()),
+    )
+    table.end()
+    return server
 
 
 def _labels(where: str, value: Any) -> Mapping[str, str]:

@@ -10,8 +10,8 @@ use super::*;
 pub struct Seen {
     pub log: Vec<String>,
     pub filter_state: HashMap<String, String>,
-    /// Setting it is reported as done and changes nothing, as on a conflict.
-    pub filter_state_is_fixed: bool,
+    /// Setting this key is reported as done and changes nothing, as on a conflict.
+    pub fixed_filter_state: Option<String>,
     pub closed: usize,
     pub continued: usize,
     pub commits: usize,
@@ -73,8 +73,9 @@ unsafe extern "C" fn network_filter_close(_: *mut c_void, _: c_int) {
 
 unsafe extern "C" fn network_set_filter_state_bytes(_: *mut c_void, key: Bytes, to: Bytes) -> bool {
     seen(|seen| {
-        if !seen.filter_state_is_fixed {
-            seen.filter_state.insert(text(key), text(to));
+        let key = text(key);
+        if seen.fixed_filter_state.as_ref() != Some(&key) {
+            seen.filter_state.insert(key, text(to));
         }
     });
     true

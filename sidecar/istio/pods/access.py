@@ -17,7 +17,7 @@ namespaces may ask for any identity. Who approves must compare spec.username wit
 """
 
 
-def build(values: Values) -> Sequence[Document]:
+def access(values: Values) -> Sequence[Document]:
     """A role and who has it; nothing where istiod or istio-csr signs."""
     if not authority_pod(values).uses_api:
         return ()

@@ -32,12 +32,12 @@ pod's namespace and service account.
 """
 
 
-def build(values: Values) -> Sequence[Document]:
+def configuration(values: Values) -> Sequence[Document]:
     """One file for each namespace with sidecars."""
     return [_document(values, namespace) for namespace in values.signer_namespaces]
 
 
-def configuration(values: Values) -> str:
+def meshkey_toml(values: Values) -> str:
     """The file, in TOML."""
     return "\n".join(_text(section) for section in _sections(values))
 
@@ -47,7 +47,7 @@ def _document(values: Values, namespace: str) -> Document:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(CONFIG_MAP, namespace),
-        "data": {"meshkey.toml": configuration(values)},
+        "data": {"meshkey.toml": meshkey_toml(values)},
     }
     return Document(f"namespaces/{namespace}/configuration.yaml", _ABOUT, (config_map,))
 
@@ -59,7 +59,7 @@ def _sections(values: Values) -> Iterator[_Section]:
         yield "[[trust]]", {"trust_domain": values.trust_domain, "cluster_trust_bundle": bundle}
     yield "[ca]", authority_pod(values).settings
     yield "[signer]", {"socket": SIGNER_SOCKET}
-    yield "[sds]", {"socket": f"{SDS_DIRECTORY}/{SDS_SOCKET_FILE}"}
+    yield "[sds]", _sds()
     yield "[admin]", {"socket": ADMIN_SOCKET}
     yield (
         "[[caller]]",
@@ -90,6 +90,11 @@ def _identity(values: Values) -> Mapping[str, _Setting]:
         "lifetime": "1h",
         **(state if token_pod(values).born_with_pod else {}),
     }
+
+
+def _sds() -> Mapping[str, _Setting]:
+    # Istio's proxies ask for `default`, too, which a stock Envoy refuses: they sign by the module.
+    return {"socket": f"{SDS_DIRECTORY}/{SDS_SOCKET_FILE}", "refused_certificates": "expected"}
 
 
 def _text(section: _Section) -> str:

@@ -29,7 +29,7 @@ For Istio's Helm chart gateway, beside your own: helm upgrade NAME istio/gateway
 """
 
 
-def build(values: Values) -> Sequence[Document]:
+def install(values: Values) -> Sequence[Document]:
     """Not for kubectl."""
     documents = [
         Document("install/istioctl.yaml", _ISTIOCTL, (_operator(values),)),

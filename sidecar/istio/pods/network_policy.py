@@ -22,7 +22,7 @@ no port.
 """
 
 
-def build(values: Values) -> Sequence[Document]:
+def network_policies(values: Values) -> Sequence[Document]:
     """One file for each namespace, in a directory that is applied by itself."""
     return [
         Document(f"network/{namespace}.yaml", _ABOUT, (_policy(values, namespace),))
