@@ -66,16 +66,16 @@ def parse(document: Any) -> Values:
         node_profiles=root.take("node_profiles", switch, False),
     )
     root.end()
-    _once("namespaces", (namespace.name for namespace in values.namespaces))
-    _once("services", (service.host for service in values.services))
-    _once("gateways", (f"{gateway.namespace}/{gateway.name}" for gateway in values.gateways))
+    _once("values.namespaces", (namespace.name for namespace in values.namespaces))
+    _once("values.services", (service.host for service in values.services))
+    _once("values.gateways", (f"{each.namespace}/{each.name}" for each in values.gateways))
     return values
 
 
 def _once(where: str, names: Iterable[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
-            raise mistake(f"values.{where}", f"{name} is there {times} times: say all of it once")
+            raise mistake(where, f"{name} is there {times} times: say all of it once")
 
 
 def _trust_domain(where: str, value: Any) -> str:
@@ -144,6 +144,7 @@ def _service(where: str, value: Any, domain: str) -> Service:
         ),
     )
     table.end()
+    _once(f"{where}.ports", (str(port.number) for port in service.ports))
     return service
 
 
