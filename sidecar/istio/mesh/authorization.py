@@ -35,7 +35,7 @@ def authorization(policies: Sequence[Policy], trust_domain: str) -> Sequence[Doc
         if rules := list(_rules(policy, Mesh(trust_domain, policy.namespace))):
             twins.setdefault(policy.namespace, []).append(_twin(policy, rules))
     return [
-        Document(f"mesh/{namespace}/authorization.yaml", _ABOUT, tuple(objects))
+        Document(f"namespaces/{namespace}/authorization.yaml", _ABOUT, tuple(objects))
         for namespace, objects in twins.items()
     ]
 
