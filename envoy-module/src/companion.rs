@@ -311,7 +311,9 @@ mod tests {
         shake(&companion, SERVER);
         let reason = format!("peer {SERVER} is not among the expected peers");
         assert_closed(&companion, &reason);
-        assert!(seen(|seen| seen.filter_state.is_empty() && seen.metadata.is_empty()));
+        assert!(seen(
+            |seen| seen.filter_state.is_empty() && seen.metadata.is_empty()
+        ));
     }
 
     #[test]
