@@ -38,6 +38,12 @@ const TLS: &str = "meshkey.tls";
 const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 const LOCAL_PRINCIPAL: &str = "io.istio.local_principal";
 
+/// Dynamic metadata: what Istio's authorization policies can ask for on a sidecar, where they read
+/// filter state not at all (`attrEnvoyFilter` in pilot/pkg/security/authz/model/model.go).
+const METADATA: &str = "envoy.filters.meshkey";
+const PRINCIPAL: &str = "principal";
+const NAMESPACE: &str = "namespace";
+
 thread_local! {
     // Leaked, so that no destructor runs while Envoy ends the thread. A
     // connection stays on its thread, and so do its socket and its filters.
@@ -144,6 +150,7 @@ impl Companion {
                 failure.to_string()
             })?;
         }
+        self.describe(peer.spiffe_id.as_str());
         let told = told(peer);
         match told
             .iter()
@@ -153,6 +160,16 @@ impl Companion {
                 "filter state {key} cannot be set: no other filter may set it"
             )),
             None => Ok(told),
+        }
+    }
+
+    /// In Istio's words; the namespace only if it is an ID of Istio's form.
+    fn describe(&self, id: &str) {
+        let principal = id.strip_prefix("spiffe://").unwrap_or(id);
+        self.envoy.set_metadata(METADATA, PRINCIPAL, principal);
+        let parts: Vec<_> = principal.split('/').collect();
+        if let [_, "ns", namespace, "sa", _] = parts[..] {
+            self.envoy.set_metadata(METADATA, NAMESPACE, namespace);
         }
     }
 
@@ -271,6 +288,21 @@ mod tests {
         let told = |key: &str| seen(|seen| seen.filter_state[key].clone());
         assert_eq!([PEER, PEER_PRINCIPAL].map(told), [CLIENT, CLIENT]);
         assert_eq!(told(LOCAL_PRINCIPAL), SERVER);
+        assert!(seen(|seen| !seen.metadata.is_empty()));
+    }
+
+    #[test]
+    fn a_peer_is_described_in_istios_words() {
+        let (companion, _factory) = companion();
+        companion.describe("spiffe://demo.mesh/ns/shop/sa/cart");
+        companion.describe("spiffe://demo.mesh/ns/shop");
+        let said = |key: &str, value: &str| [METADATA, key, value].map(str::to_owned);
+        let expected = [
+            said(PRINCIPAL, "demo.mesh/ns/shop/sa/cart"),
+            said(NAMESPACE, "shop"),
+            said(PRINCIPAL, "demo.mesh/ns/shop"),
+        ];
+        assert_eq!(seen(|seen| seen.metadata.clone()), expected);
     }
 
     #[test]
@@ -279,7 +311,9 @@ mod tests {
         shake(&companion, SERVER);
         let reason = format!("peer {SERVER} is not among the expected peers");
         assert_closed(&companion, &reason);
-        assert!(seen(|seen| seen.filter_state.is_empty()));
+        assert!(seen(
+            |seen| seen.filter_state.is_empty() && seen.metadata.is_empty()
+        ));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub struct Seen {
     pub filter_state: HashMap<String, String>,
     /// Setting this key is reported as done and changes nothing, as on a conflict.
     pub fixed_filter_state: Option<String>,
+    pub metadata: Vec<[String; 3]>,
     pub closed: usize,
     pub continued: usize,
     pub commits: usize,
@@ -33,6 +34,7 @@ pub fn install() {
             network_filter_close,
             network_set_filter_state_bytes,
             network_get_filter_state_bytes,
+            network_set_dynamic_metadata_string,
             network_filter_scheduler_commit,
             transport_socket_set_is_readable,
             ..Host::inert()
@@ -94,6 +96,15 @@ unsafe extern "C" fn network_get_filter_state_bytes(
         }
         None => false,
     })
+}
+
+unsafe extern "C" fn network_set_dynamic_metadata_string(
+    _: *mut c_void,
+    namespace: Bytes,
+    key: Bytes,
+    value: Bytes,
+) {
+    seen(|seen| seen.metadata.push([namespace, key, value].map(text)));
 }
 
 unsafe extern "C" fn network_filter_scheduler_commit(_: *mut c_void, _: u64) {

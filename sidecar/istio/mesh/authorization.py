@@ -14,14 +14,12 @@ from sidecar.errors import ConfigurationError
 from sidecar.istio.document import Document, Object, metadata
 from sidecar.istio.mesh.conditions import IDENTITIES, Condition, Mesh, condition
 from sidecar.istio.mesh.identity import Attribute
-from sidecar.istio.mesh.policies_file import Policy
+from sidecar.istio.mesh.policies import Policy, Rule
 
 _ABOUT = """\
 The policies of this namespace that name principals, namespaces, service accounts or trust domains,
 for connections with the sidecar's keys. They add to the policies, which stay.
 """
-
-Rule = Mapping[str, Any]
 
 
 def authorization(policies: Sequence[Policy], trust_domain: str) -> Sequence[Document]:
@@ -35,12 +33,12 @@ def authorization(policies: Sequence[Policy], trust_domain: str) -> Sequence[Doc
         if rules := list(_rules(policy, Mesh(trust_domain, policy.namespace))):
             twins.setdefault(policy.namespace, []).append(_twin(policy, rules))
     return [
-        Document(f"mesh/{namespace}/authorization.yaml", _ABOUT, tuple(objects))
+        Document(f"namespaces/{namespace}/authorization.yaml", _ABOUT, tuple(objects))
         for namespace, objects in twins.items()
     ]
 
 
-def _twin(policy: Policy, rules: Sequence[Rule]) -> Object:
+def _twin(policy: Policy, rules: Sequence[Object]) -> Object:
     annotations = {"annotations": dict(policy.annotations)} if policy.annotations else {}
     return {
         "apiVersion": "security.istio.io/v1",
@@ -50,19 +48,17 @@ def _twin(policy: Policy, rules: Sequence[Rule]) -> Object:
     }
 
 
-def _rules(policy: Policy, mesh: Mesh) -> Iterator[Rule]:
+def _rules(policy: Policy, mesh: Mesh) -> Iterator[Object]:
     """A rule's conditions hold for all of its sources: so one rule for each source."""
-    for index, rule in enumerate(policy.rules):
-        where = f"{policy.where}: rule {index}"
-        known, always = _split_conditions(where, rule.get("when") or (), mesh)
-        for each in rule.get("from") or [{}]:
-            source = (each or {}).get("source") or {}
-            meant = [*_identities(where, source, mesh), *known]
-            if meant:
-                yield _rule(_others(source), rule.get("to"), [*always, *meant])
+    for rule in policy.rules:
+        always = [each for each in rule.when if each.get("key") not in IDENTITIES.values()]
+        known = list(_conditions(rule, mesh))
+        for source in rule.sources or ({},):
+            if meant := [*_identities(rule.where, source, mesh), *known]:
+                yield _rule(_others(source), rule.to, [*always, *meant])
 
 
-def _rule(source: Mapping[str, Any], to: Any, when: Sequence[Condition]) -> Rule:
+def _rule(source: Mapping[str, Any], to: Any, when: Sequence[Condition]) -> Object:
     return {
         **({"from": [{"source": source}]} if source else {}),
         **({"to": to} if to else {}),
@@ -84,21 +80,15 @@ def _others(source: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in source.items() if key not in IDENTITIES}
 
 
-def _split_conditions(
-    where: str, conditions: Sequence[Condition], mesh: Mesh
-) -> tuple[list[Condition], list[Condition]]:
-    """Those on identities, in our words, and all others, as they are."""
-    identities = {key: identity for identity, key in IDENTITIES.items()}
-    known, always = [], []
-    for each in conditions:
-        key = each.get("key", "")
-        if key not in identities:
-            always.append(each)
-            continue
-        if each.get("notValues"):
-            raise _inverted(where, f"{key} with notValues")
-        known.append(condition(f"{where}: {key}", identities[key], each.get("values") or (), mesh))
-    return known, always
+def _conditions(rule: Rule, mesh: Mesh) -> Iterator[Condition]:
+    """Those of the rule that are on identities, in our words."""
+    for identity, key in IDENTITIES.items():
+        for each in rule.when:
+            if each.get("key") != key:
+                continue
+            if each.get("notValues"):
+                raise _inverted(rule.where, f"{key} with notValues")
+            yield condition(f"{rule.where}: {key}", identity, each.get("values") or [], mesh)
 
 
 def _inverted(where: str, what: str) -> ConfigurationError:

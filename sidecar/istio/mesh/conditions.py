@@ -7,7 +7,7 @@ is a namespace that ends so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,14 @@ class Mesh:
     namespace: str
 
 
-def condition(where: str, identity: str, values: Sequence[Any], mesh: Mesh) -> Condition:
+def condition(where: str, identity: str, values: Any, mesh: Mesh) -> Condition:
     """One of `when` that any of the values satisfies.
 
     Raises:
         ConfigurationError: for what cannot be said so, naming `where` it stands.
     """
+    if not isinstance(values, list):
+        raise ConfigurationError(f"{where}: a list is needed")
     for value in values:
         if not isinstance(value, str) or not value:
             raise ConfigurationError(f"{where}: {value!r}: a text is needed")

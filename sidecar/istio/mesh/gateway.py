@@ -37,7 +37,7 @@ def _document(values: Values, each: Gateway) -> Document:
     name = f"meshkey-inbound-{each.name}"
     labels = {**each.labels, **SIGNER_LABEL}
     return Document(
-        f"mesh/{each.namespace}/inbound-{each.name}.yaml",
+        f"namespaces/{each.namespace}/inbound-{each.name}.yaml",
         _ABOUT,
         (envoy_filter(name, each.namespace, labels, patches),),
     )

@@ -38,7 +38,7 @@ def _document(values: Values, namespace: Namespace) -> Document:
     chains = patched(_SELECTIONS[namespace.mtls], values.trust_domain, SIDECAR_SCHEME)
     patches = [waker(Context.INBOUND), *chains]
     return Document(
-        f"mesh/{namespace.name}/inbound.yaml",
+        f"namespaces/{namespace.name}/inbound.yaml",
         _ABOUT,
         (envoy_filter("meshkey-inbound", namespace.name, SIGNER_LABEL, patches),),
     )

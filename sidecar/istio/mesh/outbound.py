@@ -34,7 +34,7 @@ def _of_namespaces(values: Values) -> Iterator[Document]:
     patches = list(_patches(Context.OUTBOUND, values.services))
     for namespace in values.namespaces:
         filters = envoy_filter("meshkey-outbound", namespace.name, SIGNER_LABEL, patches)
-        yield Document(f"mesh/{namespace.name}/outbound.yaml", _ABOUT, (filters,))
+        yield Document(f"namespaces/{namespace.name}/outbound.yaml", _ABOUT, (filters,))
 
 
 def _of_gateways(values: Values) -> Iterator[Document]:
@@ -43,7 +43,7 @@ def _of_gateways(values: Values) -> Iterator[Document]:
         name = f"meshkey-outbound-{gateway.name}"
         labels = {**gateway.labels, **SIGNER_LABEL}
         filters = envoy_filter(name, gateway.namespace, labels, patches)
-        path = f"mesh/{gateway.namespace}/outbound-{gateway.name}.yaml"
+        path = f"namespaces/{gateway.namespace}/outbound-{gateway.name}.yaml"
         yield Document(path, _ABOUT, (filters,))
 
 

@@ -30,4 +30,4 @@ def _document(namespace: Namespace) -> Document:
         "metadata": metadata("default", namespace.name),
         "spec": {"mtls": {"mode": namespace.mtls.upper()}},
     }
-    return Document(f"mesh/{namespace.name}/peer-authentication.yaml", _ABOUT, (mode,))
+    return Document(f"namespaces/{namespace.name}/peer-authentication.yaml", _ABOUT, (mode,))

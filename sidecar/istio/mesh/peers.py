@@ -30,4 +30,4 @@ def _document(values: Values, namespace: str) -> Document:
         "metadata": metadata(PEERS_CONFIG_MAP, namespace),
         "data": {PEERS_FILE.rpartition("/")[2]: json.dumps(lists, indent=2) + "\n"},
     }
-    return Document(f"mesh/{namespace}/peers.yaml", _ABOUT, (config_map,))
+    return Document(f"namespaces/{namespace}/peers.yaml", _ABOUT, (config_map,))
