@@ -79,11 +79,14 @@ def generate(values_file: Path | None, out: Path, force: bool, as_json: bool, **
         from sidecar.istio.values_document import parse
         from sidecar.istio.values_file import document
         from sidecar.istio.values_flags import Flags, with_flags
-        from sidecar.istio.written import written
+        from sidecar.istio.written import left_over, written
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"this needs {error.name}: pip install 'meshkey[istio]'"
         ) from error
     values = with_flags(document(values_file) if values_file else {}, Flags(**flags))
-    paths = [str(path) for path in written(generated(parse(values)), out, force=force)]
+    documents = generated(parse(values))
+    paths = [str(path) for path in written(documents, out, force=force)]
     click.echo(json.dumps({"written": paths}, indent=2) if as_json else "\n".join(paths))
+    for path in left_over(documents, out):
+        click.echo(f"{path} is of other values and no part of these: remove it", err=True)

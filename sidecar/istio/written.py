@@ -27,6 +27,13 @@ def written(
         yield path
 
 
+def left_over(documents: Sequence[Document | Copy], out: Path) -> Sequence[Path]:
+    """Files below `out` that other values made: nobody lists them, but somebody may apply them."""
+    current = {out / document.path for document in documents}
+    files = sorted(path for path in out.rglob("*.yaml") if path.is_file() and path not in current)
+    return [path for path in files if MARKER in path.read_text(encoding="utf-8", errors="replace")]
+
+
 def _refuse_foreign(path: Path, text: str) -> None:
     if not path.exists():
         return

@@ -54,3 +54,12 @@ def test_a_foreign_file_is_overwritten_by_force_alone(tmp_path: Path) -> None:
     assert (tmp_path / "kustomization.yaml").read_text() == "resources: []\n"
     assert generate(*arguments, "--force").exit_code == 0
     assert (tmp_path / "kustomization.yaml").read_text() != "resources: []\n"
+
+
+def test_files_of_other_values_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(document()))
+    arguments = ("--values", tmp_path / "values.yaml", "--out", tmp_path / "out")
+    assert generate(*arguments).stderr == ""
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(document(gateways=None)))
+    told = generate(*arguments).stderr
+    assert "namespaces/istio-ingress/configuration.yaml is of other values" in told

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.errors import ConfigurationError
 from sidecar.istio.document import MARKER, Copy, Document
-from sidecar.istio.written import written
+from sidecar.istio.written import left_over, written
 
 _DOCUMENTS = (
     Document("a/one.yaml", "First.", ({"kind": "A"}, {"kind": "B"})),
@@ -53,3 +53,11 @@ def test_a_directory_in_the_place_of_a_file_is_named(tmp_path: Path, force: bool
     (tmp_path / "a/one.yaml").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match=r"a/one\.yaml"):
         list(written(_DOCUMENTS, tmp_path, force=force))
+
+
+def test_what_other_values_made_is_named_and_stays(tmp_path: Path) -> None:
+    list(written(_DOCUMENTS, tmp_path))
+    (tmp_path / "mine.yaml").write_text("kind: Mine\n")
+    assert left_over(_DOCUMENTS, tmp_path) == []
+    assert left_over(_DOCUMENTS[1:], tmp_path) == [tmp_path / "a/one.yaml"]
+    assert (tmp_path / "a/one.yaml").exists()
