@@ -129,8 +129,10 @@ fn both_sides_come_to_know_each_other() {
     assert_eq!(peer.tls, "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768");
     let (begin, end) = (format!("By={SERVER};Hash="), format!(";URI=\"{CLIENT}\""));
     assert!(peer.forwarded.starts_with(&begin) && peer.forwarded.ends_with(&end));
+    assert_eq!(peer.local.as_str(), SERVER);
     let peer = Peer::of(&at_client, &client.snapshot).unwrap();
     assert_eq!(peer.spiffe_id.as_str(), SERVER);
+    assert_eq!(peer.local.as_str(), CLIENT);
 }
 
 /// Both sides have keys of this kind, and sign with the best of its schemes.
