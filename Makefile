@@ -22,9 +22,17 @@ demo: setup ## The main job: two stock Envoys, mutual TLS, keys in SoftHSM2 (KEE
 	@.venv/bin/meshkey demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: setup lint ## Every test there is
+test: setup lint build/istiod ## Every test there is
 	@$(CARGO) test --release --locked
 	@$(PYTHON) -m pytest
+
+# Istio's own code, for the tests; and where its charts are.
+build/istiod: $(wildcard tests/tools/istiod/*.go) tests/tools/istiod/go.sum | $(INSTALLED)
+	@echo "building Istio's own code for the tests (once, some minutes)"
+	@mkdir -p $(@D)
+	@cd tests/tools/istiod && export GOTOOLCHAIN=local GOFLAGS="-mod=readonly -buildvcs=false" \
+	    && $(CURDIR)/.venv/bin/go build -trimpath -ldflags="-s -w" -o $(CURDIR)/$@ . \
+	    && $(CURDIR)/.venv/bin/go list -m -f '{{.Dir}}' istio.io/istio > $(CURDIR)/$(@D)/istio
 
 .PHONY: soak
 soak: setup ## 500 rotations under load, about ten minutes (ROTATIONS=n: so many)
