@@ -1,209 +1,130 @@
-"""The templates, merged onto Istio's own by Istio's own injector, over pods as users have them."""
+"""Istio's own injector, its own templates, and ours after them."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 
-from sidecar.istio.names import (
-    ADMIN_SOCKET,
-    MODULE_DIRECTORY,
-    SDS_DIRECTORY,
-    SIGNER_LABEL,
-    SIGNER_SOCKET,
-)
-from tests.fixtures import istiod
-from tests.fixtures.istio_chart import built_in_templates, injector_values, merged
-from tests.integration.istio.overlays import VARIANTS, installed
-
-_SHARED = Path(os.environ.get("MESHKEY_SHARED", Path(__file__).parents[4] / "shared"))
-_TEMPLATES = {"module": None, "shared": _SHARED / "data" / "istio"}
-_APP = {"name": "app", "image": "registry.example/app:1"}
-_STORE = "/var/lib/meshkey"
+from sidecar.istio.values import Values
+from tests.fixtures.istio_injection import gateway, inject, workload
+from tests.fixtures.istio_pods import EVERYTHING
+from tests.fixtures.istio_values import values
+from tests.fixtures.istiod import Refused
 
 
-def pod(spec: dict[str, Any] | None = None, templates: str = "sidecar,signer") -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": "server",
-            "namespace": "demo",
-            "labels": {"app": "server"},
-            "annotations": {"inject.istio.io/templates": templates},
-        },
-        "spec": {"serviceAccountName": "server", "containers": [_APP], **(spec or {})},
+def names(pod: dict[str, Any], kind: str) -> list[str]:
+    return [each["name"] for each in pod["spec"][kind]]
+
+
+def container(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [
+        each
+        for kind in ("initContainers", "containers")
+        for each in pod["spec"][kind]
+        if each["name"] == name
+    ]
+    (only,) = found
+    return only
+
+
+def mounts(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    return {mount["mountPath"]: mount for mount in container(pod, name)["volumeMounts"]}
+
+
+def test_the_sidecar_serves_before_anybody_asks_and_outside_of_the_proxys_interception() -> None:
+    pod = inject(workload(), values())
+    assert names(pod, "initContainers") == ["meshkey-setup", "meshkey", "migrate", "istio-init"]
+    assert names(pod, "containers") == ["app", "istio-proxy"]
+
+
+def test_a_gateway_has_it_too_and_needs_no_rules_of_interception() -> None:
+    pod = inject(gateway(), values())
+    assert names(pod, "initContainers") == ["meshkey-setup", "meshkey"]
+    assert names(pod, "containers") == ["istio-proxy"]
+    assert pod["metadata"]["labels"]["meshkey.io/signer"] == "enabled"
+
+
+@pytest.mark.parametrize("pod", [workload(), gateway()], ids=["workload", "gateway"])
+def test_the_proxy_can_load_the_module_and_asks_our_socket(pod: dict[str, Any]) -> None:
+    made = inject(pod, values())
+    proxy = container(made, "istio-proxy")
+    environment = {each["name"]: each.get("value") for each in proxy["env"]}
+    assert proxy["image"] == "registry.example/proxy:1"
+    assert environment["WORKLOAD_IDENTITY_SOCKET_FILE"] == "meshkey.sock"
+    assert environment["ENVOY_DYNAMIC_MODULES_SEARCH_PATH"] == "/usr/lib/meshkey"
+    assert mounts(made, "istio-proxy")["/var/run/secrets/workload-spiffe-uds"] == {
+        "name": "workload-socket",
+        "mountPath": "/var/run/secrets/workload-spiffe-uds",
+        "subPath": "sds",
+        "readOnly": True,
     }
+    # The agent's own files, and the module's waker, are there.
+    assert "readOnly" not in mounts(made, "istio-proxy")["/var/run/secrets/credential-uds"]
+    assert "readOnly" not in mounts(made, "istio-proxy")["/etc/istio/proxy"]
 
 
-_PODS = {
-    "plain": pod(),
-    "own init container": pod({"initContainers": [{**_APP, "name": "migrate"}]}),
-    "own security": pod(
-        {
-            "securityContext": {"fsGroup": 2000, "runAsUser": 1000, "runAsNonRoot": True},
-            "automountServiceAccountToken": False,
+@pytest.mark.parametrize("pod", [workload(), gateway()], ids=["workload", "gateway"])
+def test_the_proxy_is_the_user_that_the_configuration_lets_in(pod: dict[str, Any]) -> None:
+    context = container(inject(pod, values()), "istio-proxy")["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"]) == (1337, 1337)
+
+
+@EVERYTHING
+def test_every_volume_that_is_mounted_is_there_once(of: Values) -> None:
+    for pod in (inject(workload(), of), inject(gateway(), of)):
+        defined = names(pod, "volumes")
+        assert len(defined) == len(set(defined))
+        mounted = {
+            mount["name"]
+            for kind in ("initContainers", "containers")
+            for each in pod["spec"][kind]
+            for mount in each.get("volumeMounts", [])
         }
-    ),
-    "own sidecar": pod({"initContainers": [{**_APP, "name": "logs", "restartPolicy": "Always"}]}),
-    "job": pod({"restartPolicy": "Never"}),
-    "gateway": pod(
-        {"containers": [{"name": "istio-proxy", "image": "auto"}]}, "gateway,signer-gateway"
-    ),
-}
+        assert mounted <= set(defined)
 
 
-def inject(
-    given: dict[str, Any], variant: str = "softhsm2", built_in: Path | None = None, **more: Any
-) -> dict[str, Any]:
-    values = injector_values(installed(variant, "istiod-values.yaml"))
-    templates = built_in_templates(built_in) | values["sidecarInjectorWebhook"]["templates"]
-    return istiod.injected(given, templates, values, **more)
+def test_the_sidecar_names_the_cluster_as_istio_does() -> None:
+    pod = inject(workload(), values())
+    ours = {e["name"]: e.get("value") for e in container(pod, "meshkey")["env"]}
+    theirs = {e["name"]: e.get("value") for e in container(pod, "istio-proxy")["env"]}
+    assert ours["MESHKEY_CA_CLUSTER_ID"] == theirs["ISTIO_META_CLUSTER_ID"] == "Kubernetes"
+    assert theirs["TRUST_DOMAIN"] == "bank.example"
 
 
-@pytest.fixture(params=_TEMPLATES)
-def built_in(request: pytest.FixtureRequest) -> Path | None:
-    files: Path | None = _TEMPLATES[request.param]
-    if files and not files.is_dir():
-        pytest.skip(f"{files} is not here; the module's templates are tried")
-    return files
+def test_a_pod_that_does_not_ask_for_it_is_as_ever() -> None:
+    pod = workload()
+    pod["metadata"]["annotations"] = {}
+    made = inject(pod, values())
+    assert names(made, "initContainers") == ["migrate", "istio-init"]
+    assert "meshkey.io/signer" not in made["metadata"]["labels"]
+    assert not [name for name in names(made, "volumes") if name.startswith("meshkey")]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", _PODS)
-def test_an_injected_pod_keeps_what_it_must(kind: str, variant: str, built_in: Path | None) -> None:
-    made = inject(_PODS[kind], variant, built_in)
-    kubernetes_validate.validate(made, kubernetes_validate.latest_version(), strict=True)
-    check_order(made)
-    check_security(made)
-    check_mounts(made)
-    check_probes(made)
-    check_environment(made)
-    assert made["metadata"]["labels"].items() >= SIGNER_LABEL.items()
+def test_a_native_proxy_is_refused_whoever_asks_for_it() -> None:
+    with pytest.raises(Refused, match="native istio-proxy would wait for its own signer"):
+        inject(workload(), values(), native_sidecars="true")
+    native = workload(**{"sidecar.istio.io/nativeSidecar": "true"})
+    with pytest.raises(Refused, match="install istiod with ENABLE_NATIVE_SIDECARS=false"):
+        inject(native, values())
 
 
-def check_order(made: dict[str, Any]) -> None:
-    """The sidecar serves before the proxy starts, and before iptables catches its calls."""
-    first = [each["name"] for each in made["spec"]["initContainers"]]
-    last = [each["name"] for each in made["spec"]["containers"]]
-    assert first.index("meshkey-setup") < first.index("meshkey")
-    if "istio-init" in first:
-        assert first[-1] == "istio-init"
-    assert "istio-proxy" in last
-    restart = {each["name"]: each.get("restartPolicy") for each in made["spec"]["initContainers"]}
-    assert restart["meshkey"] == "Always"
-    assert restart["meshkey-setup"] is None
+def test_a_pods_own_annotation_is_enough_where_istiod_makes_native_proxies() -> None:
+    pod = workload(**{"sidecar.istio.io/nativeSidecar": "false"})
+    made = inject(pod, values(), native_sidecars="true")
+    assert names(made, "containers") == ["app", "istio-proxy"]
 
 
-def check_security(made: dict[str, Any]) -> None:
-    for name in ("meshkey-setup", "meshkey"):
+def test_a_proxy_that_is_root_is_refused() -> None:
+    pod = workload(**{"sidecar.istio.io/interceptionMode": "TPROXY"})
+    with pytest.raises(Refused, match="TPROXY istio-proxy is root"):
+        inject(pod, values())
+
+
+def test_the_nodes_profiles_are_on_the_sidecar_and_the_proxy() -> None:
+    made = inject(workload(), values(node_profiles=True))
+    for name, profile in (("meshkey", "sidecar"), ("istio-proxy", "proxy")):
         context = container(made, name)["securityContext"]
-        assert context["runAsUser"] == 1338
-        assert context["runAsGroup"] == 1337
-        assert context["runAsNonRoot"] is True
-        assert context["readOnlyRootFilesystem"] is True
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert context["seccompProfile"]["type"] in {"RuntimeDefault", "Localhost"}
-        assert container(made, name)["resources"].keys() == {"requests", "limits"}
-    assert container(made, "istio-proxy")["securityContext"]["runAsUser"] == 1337
-
-
-def check_mounts(made: dict[str, Any]) -> None:
-    """Who reaches what: the store, the PIN and the admin socket are the sidecar's alone."""
-    signer, proxy = mounts(made, "meshkey"), mounts(made, "istio-proxy")
-    for path in (str(Path(SIGNER_SOCKET).parent), SDS_DIRECTORY):
-        assert signer[path]["name"] == proxy[path]["name"]
-        assert signer[path]["subPath"] == proxy[path]["subPath"]
-        assert proxy[path]["readOnly"] is True
-    assert proxy[MODULE_DIRECTORY]["readOnly"] is True
-    shared = {(each["name"], each.get("subPath")) for each in proxy.values()}
-    for path in (_STORE, str(Path(ADMIN_SOCKET).parent)):
-        assert (signer[path]["name"], signer[path]["subPath"]) not in shared
-    whole = {name for name, path in shared if path is None}
-    assert not whole & {"meshkey-sockets", "meshkey-store", "meshkey-pin", "workload-socket"}
-    for each in made["spec"]["containers"]:
-        if each["name"] != "istio-proxy":
-            assert not [m for m in each.get("volumeMounts", []) if "meshkey" in m["name"]]
-
-
-def check_probes(made: dict[str, Any]) -> None:
-    sidecar = container(made, "meshkey")
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert sidecar[probe]["exec"]["command"][:2] == ["/opt/meshkey/bin/meshkey", "health"]
-    assert sidecar["livenessProbe"]["exec"]["command"][2:] == ["--live"]
-
-
-def check_environment(made: dict[str, Any]) -> None:
-    """No secret in an environment; the proxy's additions are there once."""
-    proxy = [each["name"] for each in container(made, "istio-proxy")["env"]]
-    for name in ("WORKLOAD_IDENTITY_SOCKET_FILE", "ENVOY_DYNAMIC_MODULES_SEARCH_PATH"):
-        assert proxy.count(name) == 1
-    for each in (*made["spec"]["initContainers"], *made["spec"]["containers"]):
-        for variable in each.get("env", []):
-            assert "PIN" not in variable["name"]
-            assert "secretKeyRef" not in variable.get("valueFrom", {})
-
-
-def container(made: dict[str, Any], name: str) -> dict[str, Any]:
-    spec = made["spec"]
-    (found,) = (
-        each for each in (*spec["initContainers"], *spec["containers"]) if each["name"] == name
-    )
-    assert isinstance(found, dict)
-    return found
-
-
-def mounts(made: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
-    given = container(made, name)["volumeMounts"]
-    by_path = {each["mountPath"]: each for each in given}
-    assert len(by_path) == len(given)
-    return by_path
-
-
-def test_every_volume_that_is_mounted_is_there() -> None:
-    made = inject(pod())
-    there = {each["name"] for each in made["spec"]["volumes"]}
-    for each in (*made["spec"]["initContainers"], *made["spec"]["containers"]):
-        assert {mount["name"] for mount in each.get("volumeMounts", [])} <= there
-
-
-def test_a_native_proxy_that_would_wait_for_its_own_signer_is_refused() -> None:
-    with pytest.raises(istiod.Refused, match="nativeSidecar"):
-        inject(pod(), native_sidecars="true")
-
-
-def test_the_annotation_of_one_pod_is_enough_against_a_native_proxy() -> None:
-    given = pod()
-    given["metadata"]["annotations"]["sidecar.istio.io/nativeSidecar"] = "false"
-    check_order(inject(given, native_sidecars="true"))
-
-
-def test_a_proxy_that_would_be_root_is_refused() -> None:
-    given = pod()
-    given["metadata"]["annotations"]["sidecar.istio.io/interceptionMode"] = "TPROXY"
-    with pytest.raises(istiod.Refused, match="TPROXY"):
-        inject(given)
-
-
-def test_a_pod_that_does_not_ask_is_left_as_istio_makes_it() -> None:
-    made = inject(pod(templates="sidecar"))
-    assert "meshkey" not in str(made["spec"])
-    assert not SIGNER_LABEL.keys() & made["metadata"]["labels"].keys()
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_istioctl_and_helm_install_the_same(variant: str) -> None:
-    overlay = installed(variant, "istioctl.yaml")["spec"]
-    chart = installed(variant, "istiod-values.yaml")
-    values = overlay["values"]
-    assert values["sidecarInjectorWebhook"] == chart["sidecarInjectorWebhook"]
-    # The operator's pilot.env is the chart's env.
-    assert values["pilot"]["env"] == chart["env"]
-    assert overlay["meshConfig"] == chart["meshConfig"]
-    merged_values = merged(injector_values({}), {"global": values["global"]})
-    assert merged_values["global"] == injector_values(chart)["global"]
+        assert context["seccompProfile"]["localhostProfile"] == f"meshkey/{profile}.json"
+        assert context["appArmorProfile"]["localhostProfile"] == f"meshkey-{profile}"
+    assert container(made, "istio-proxy")["securityContext"]["runAsNonRoot"] is True

@@ -1,4 +1,4 @@
-"""kustomize builds the overlays, and the component that asks for the sidecar."""
+"""kustomize's own code on what is generated, and on what is committed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.fixtures import istiod
-from tests.integration.istio.overlays import ROOT, VARIANTS, objects
+from sidecar.istio.generate import generated
+from sidecar.istio.values import Token
+from sidecar.istio.written import written
+from tests.fixtures.istio_values import values
+from tests.fixtures.istiod import kustomized
 
+OVERLAYS = Path(__file__).parents[3] / "istio-overlays"
 _DEPLOYMENT = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
@@ -17,49 +21,59 @@ _DEPLOYMENT = {
     "spec": {
         "selector": {"matchLabels": {"app": "server"}},
         "template": {
-            "metadata": {"labels": {"app": "server"}},
-            "spec": {"containers": [{"name": "app", "image": "registry.example/app:1"}]},
+            "metadata": {"labels": {"app": "server"}, "annotations": {"mine": "stays"}},
+            "spec": {"containers": [{"name": "app", "image": "app"}]},
         },
     },
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_apply_k_sends_every_object_of_the_namespaces_and_the_cluster(variant: str) -> None:
-    sent = istiod.kustomized(ROOT / variant)
-    written = [
-        each.document
-        for each in objects(variant)
-        if each.file.relative_to(ROOT / variant).parts[0] in {"namespaces", "cluster"}
-    ]
-    assert sorted(map(_key, sent)) == sorted(map(_key, written))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_network_policies_are_applied_on_purpose_only(variant: str) -> None:
-    assert not [
-        each for each in istiod.kustomized(ROOT / variant) if each["kind"] == "NetworkPolicy"
-    ]
-    sent = istiod.kustomized(ROOT / variant / "network")
-    assert {each["kind"] for each in sent} == {"NetworkPolicy"}
-
-
-def test_the_component_asks_for_the_sidecar_in_the_kustomization_that_names_it(
-    tmp_path: Path,
-) -> None:
-    # Below the overlays' own directory kustomize takes relative paths only.
-    (tmp_path / "inject").symlink_to(ROOT / "softhsm2" / "inject")
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "server.yaml").write_text(yaml.safe_dump(_DEPLOYMENT))
-    (tmp_path / "app" / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": ["server.yaml"], "components": ["../inject"]})
+def keys(directory: Path) -> list[tuple[str, str | None, str]]:
+    return sorted(
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in kustomized(directory)
     )
-    (built,) = istiod.kustomized(tmp_path / "app")
-    annotations = built["spec"]["template"]["metadata"]["annotations"]
-    assert annotations == {"inject.istio.io/templates": "sidecar,signer"}
 
 
-def _key(each: dict[str, object]) -> tuple[str, str, str]:
-    metadata = each["metadata"]
-    assert isinstance(metadata, dict)
-    return str(each["kind"]), str(metadata.get("namespace", "")), str(metadata["name"])
+@pytest.mark.parametrize("variant", [str(token) for token in Token])
+def test_the_root_applies_all_that_its_files_have(variant: str) -> None:
+    files = (OVERLAYS / variant / "namespaces").rglob("*.yaml")
+    objects = [
+        each
+        for file in files
+        if file.name != "kustomization.yaml"
+        for each in yaml.safe_load_all(file.read_text())
+    ]
+    expected = sorted(
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in objects
+    )
+    assert expected
+    assert keys(OVERLAYS / variant) == expected
+
+
+@pytest.mark.parametrize("variant", [str(token) for token in Token])
+def test_the_network_policies_are_applied_by_themselves(variant: str) -> None:
+    assert {kind for kind, _, _ in keys(OVERLAYS / variant / "network")} == {"NetworkPolicy"}
+
+
+def test_rights_come_with_the_root_where_there_are_any(tmp_path: Path) -> None:
+    of = values(ca={"kind": "kubernetes", "signer": "a.b/c"})
+    list(written(generated(of), tmp_path))
+    kinds = {kind for kind, _, _ in keys(tmp_path)}
+    assert {"ClusterRole", "ClusterRoleBinding", "ConfigMap"} <= kinds
+
+
+def test_the_component_asks_for_the_sidecar_and_changes_nothing_else(tmp_path: Path) -> None:
+    list(written(generated(values()), tmp_path / "meshkey"))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "server.yaml").write_text(yaml.safe_dump(_DEPLOYMENT))
+    kustomization = {"resources": ["server.yaml"], "components": ["../meshkey/inject"]}
+    (mine / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    (made,) = kustomized(mine)
+    annotations = made["spec"]["template"]["metadata"].pop("annotations")
+    assert annotations == {"mine": "stays", "inject.istio.io/templates": "sidecar,signer"}
+    unchanged = yaml.safe_load(yaml.safe_dump(_DEPLOYMENT))
+    unchanged["spec"]["template"]["metadata"].pop("annotations")
+    assert made == unchanged
