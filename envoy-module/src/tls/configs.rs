@@ -5,11 +5,12 @@ use std::sync::{Arc, LazyLock};
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
-use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 
 use super::remote_key::{ClientSide, RemoteKey, ServerSide};
+use super::server::Server;
 use super::session::Session;
 use super::verifiers::{ClientVerifier, PeerVerifier, ServerVerifier};
 use crate::config::Config;
@@ -67,9 +68,7 @@ impl TlsConfig {
 
     pub fn session(&self) -> Result<Session, Failure> {
         Ok(match self {
-            Self::Server(config) => {
-                Session::Server(Box::new(UnbufferedServerConnection::new(config.clone())?))
-            }
+            Self::Server(config) => Session::Server(Box::new(Server::new(config.clone())?)),
             Self::Client(config, name) => Session::Client(Box::new(
                 UnbufferedClientConnection::new(config.clone(), name.clone())?,
             )),
