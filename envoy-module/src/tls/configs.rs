@@ -16,6 +16,7 @@ use super::verifiers::{ClientVerifier, PeerVerifier, ServerVerifier};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::identity::snapshot::Snapshot;
+use crate::peers::Expected;
 use crate::signer::link::Link;
 use crate::stats::Role;
 
@@ -50,12 +51,13 @@ pub enum TlsConfig {
 impl TlsConfig {
     pub fn new(
         config: &Config,
+        expected: &Expected,
         link: &Arc<Link>,
         snapshot: &Arc<Snapshot>,
     ) -> Result<Self, Failure> {
         let verifier = PeerVerifier {
             bundles: snapshot.bundles.clone(),
-            expected: config.peers.clone(),
+            expected: expected.clone(),
             link: link.clone(),
             algorithms: PROVIDER.signature_verification_algorithms,
         };

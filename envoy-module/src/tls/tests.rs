@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Reason};
 use crate::identity::snapshot::Snapshot;
 use crate::peer::Peer;
+use crate::peers::Expected;
 use crate::signer::link::{self, LinkHandle};
 use crate::stats::Role;
 use crate::testing::certificates::{Authority, CLIENT, Certified, SERVER};
@@ -62,7 +63,8 @@ impl Side {
         let config = Config::parse(role, json.as_bytes()).unwrap();
         let link = link::open(&config.address).unwrap();
         let snapshot = wait(&link);
-        let tls = TlsConfig::new(&config, &link.link, &snapshot).unwrap();
+        let expected = Expected::open(&config.peers).unwrap();
+        let tls = TlsConfig::new(&config, &expected, &link.link, &snapshot).unwrap();
         Self {
             tls,
             snapshot,
