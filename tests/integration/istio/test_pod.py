@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -161,3 +162,12 @@ def test_the_sidecar_is_its_own_user_and_has_no_capability(pod: IstioPod) -> Non
     if IS_ROOT:
         assert int(bounding, 16) == 0
         assert SIDECAR != PROXY
+
+
+def test_the_image_looks_for_the_token_where_the_init_step_has_put_it(pod: IstioPod) -> None:
+    dockerfile = (Path(__file__).parents[3] / "Dockerfile").read_text(encoding="utf-8")
+    (tokens,) = re.findall(r"directories\.tokendir = (\S+?)\\n", dockerfile)
+    assert [*(pod.state / "tokens").iterdir()]
+    # In the container `state` is this.
+    assert tokens == "/var/lib/meshkey/tokens"
+    assert "libmeshkey.so /opt/meshkey/lib/libmeshkey.so" in dockerfile
