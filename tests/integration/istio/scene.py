@@ -39,7 +39,7 @@ def generated_objects(values: Values) -> Sequence[Json]:
     """All that is generated for Istio."""
     documents = [each for each in generated(values) if isinstance(each, Document)]
     objects = [each for document in documents for each in document.objects]
-    return [each for each in objects if "istio.io" in each["apiVersion"]]
+    return [each for each in objects if "istio.io" in each.get("apiVersion", "")]
 
 
 def without_filters(objects: Sequence[Json]) -> Sequence[Json]:
