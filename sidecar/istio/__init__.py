@@ -1,0 +1,1 @@
+"""Istio: what is installed, injected and patched, all written from one set of values."""
