@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sidecar import __version__
-from sidecar.istio.generate import generated
+from sidecar.istio.generate import files
 from sidecar.istio.values import Token
 from sidecar.istio.values_file import read
 from sidecar.istio.written import written
@@ -29,7 +29,7 @@ def _files(directory: Path) -> dict[str, str]:
 def test_the_values_make_exactly_the_files_that_are_there(variant: str, tmp_path: Path) -> None:
     values = read(OVERLAYS / "values" / f"{variant}.yaml")
     assert values.token == variant
-    list(written(generated(values), tmp_path))
+    list(written(files(values), tmp_path))
     assert _files(tmp_path) == _files(OVERLAYS / variant)
 
 
