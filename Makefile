@@ -84,7 +84,7 @@ module: preflight ## Build the Envoy module; cargo knows what is up to date
 	@$(CARGO) build --release --locked --quiet
 
 .PHONY: runtime
-runtime: setup ## Install what production needs, and nothing else, into PREFIX (EXTRA=kubernetes: and that)
+runtime: setup ## Install what production needs, and nothing else, into PREFIX (EXTRA=kubernetes, istio: and that)
 	@$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@python3 -m venv $(PREFIX)
 	@$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -102,7 +102,7 @@ proto: setup ## Regenerate the code for proto/, in Python and in Rust
 
 .PHONY: lock
 lock: setup ## Resolve the Python dependencies anew, with hashes and without index addresses
-	@for extra in runtime: kubernetes:--extra=kubernetes dev:--extra=dev; do \
+	@for extra in runtime: istio:--extra=istio kubernetes:--extra=kubernetes dev:--extra=dev; do \
 	    uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header \
 	    --no-annotate --no-emit-index-url --upgrade --quiet $${extra#*:} \
 	    -o requirements/$${extra%%:*}.lock; done
