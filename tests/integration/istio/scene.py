@@ -7,8 +7,9 @@ from typing import Any
 
 from sidecar.istio.generate import generated
 from sidecar.istio.values import Values
+from tests.fixtures.istiod import Proxy
 from tests.fixtures.meshes import mesh
-from tests.integration.istio.dumps import Json, Proxy
+from tests.integration.istio.dumps import Json
 
 SERVER = "server.demo.svc.cluster.local"
 HEADLESS = "headless.demo.svc.cluster.local"
@@ -16,7 +17,14 @@ EXTERNAL = "api.example.com"
 # The services' ports; the pod's are 100 higher.
 HTTP, TCP, AUTO = 8000, 9000, 9500
 
-WORKLOAD = Proxy("demo", {"app": "server", "meshkey.io/signer": "enabled"})
+
+def proxy(labels: Mapping[str, str], **more: str) -> Proxy:
+    """Of a pod in the namespace."""
+    return Proxy("pod.demo", more.pop("ip", "10.0.0.1"), "demo", "server", labels, **more)
+
+
+SIGNER = {"meshkey.io/signer": "enabled"}
+WORKLOAD = proxy({"app": "server", **SIGNER})
 
 SERVICES = [
     {
@@ -103,5 +111,5 @@ def _pod() -> Mapping[str, Any]:
         "kind": "Pod",
         "metadata": {"name": "pod", "namespace": "demo", "labels": labels},
         "spec": {"containers": [{"name": "a", "image": "a"}], "serviceAccountName": "server"},
-        "status": {"podIP": WORKLOAD.address, "phase": "Running", "conditions": ready},
+        "status": {"podIP": WORKLOAD.ip, "phase": "Running", "conditions": ready},
     }

@@ -1,70 +1,100 @@
-"""Everything that is generated, against the schemas of Kubernetes and the validation of istiod."""
+"""Every document of the overlays is what its API server takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 
-from sidecar.istio.document import Object
-from sidecar.istio.generate import generated
-from sidecar.istio.values import Values
-from tests.fixtures.istio_injection import gateway, inject, workload
-from tests.fixtures.istio_pods import EVERYTHING
-from tests.fixtures.istio_values import values
-from tests.fixtures.istiod import validated
+from tests.fixtures import istiod
+from tests.fixtures.istio_chart import custom_resources
+from tests.integration.istio.overlays import VARIANTS, Found, documents, objects
 
-_KUBERNETES = "1.37"
-# Of no API: they are for istioctl, Helm and kustomize, which have tests of their own.
-_NOT_APPLIED = ("install/", "inject/")
+_ISTIO = ("networking.istio.io/", "security.istio.io/")
+_NEWEST = kubernetes_validate.latest_version()
+_INSTALL = ("install.istio.io/v1alpha1", "IstioOperator")
 
 
-def applied(of: Values) -> Iterator[Object]:
-    """Each object of the files that kubectl is given."""
-    for document in generated(of):
-        if document.path.startswith(_NOT_APPLIED) or document.path.endswith("kustomization.yaml"):
-            continue
-        yield from document.objects
+def of_istio(found: Found) -> bool:
+    return found.kind[0].startswith(_ISTIO)
 
 
-def check(each: Any) -> None:
-    """Strictly: what the schema does not know is refused."""
-    kubernetes_validate.validate(each, _KUBERNETES, strict=True)
+def of_kubernetes(found: Found) -> bool:
+    return not of_istio(found) and found.kind != _INSTALL
 
 
-@EVERYTHING
-def test_kubernetes_knows_every_field_of_its_objects(of: Values) -> None:
-    ours = [each for each in applied(of) if ".istio.io/" not in each["apiVersion"]]
-    assert {"ConfigMap", "NetworkPolicy"} <= {each["kind"] for each in ours}
-    for each in ours:
-        check(each)
+def closed(schema: Any) -> Any:
+    """The schema, that takes no field which it does not list: an API server would drop it."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: closed(each) for key, each in schema.items()}
+    lists_fields = isinstance(schema.get("properties"), dict)
+    if lists_fields and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        inner.setdefault("additionalProperties", False)
+    return inner
 
 
-@EVERYTHING
-def test_kubernetes_knows_every_field_of_a_pod_after_injection(of: Values) -> None:
-    check(inject(workload(), of))
-    check(inject(gateway(), of))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_kubernetes_takes_every_object_of_its_own(variant: str) -> None:
+    found = [each for each in objects(variant) if of_kubernetes(each)]
+    assert found
+    for each in found:
+        kubernetes_validate.validate(
+            each.document, kubernetes_validate.latest_version(), strict=True
+        )
 
 
-def test_kubernetes_knows_the_profiles_of_a_node() -> None:
-    check(inject(workload(), values(node_profiles=True)))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_istios_definitions_take_every_object_of_its_own(variant: str) -> None:
+    known = custom_resources()
+    found = [each for each in objects(variant) if of_istio(each)]
+    assert found
+    for each in found:
+        schema = known[each.kind]
+        # What every object has, and definitions leave to the API server.
+        schema = {
+            **schema,
+            "properties": {**schema["properties"], "apiVersion": {}, "kind": {}, "metadata": {}},
+        }
+        jsonschema.validate(each.document, closed(schema))
 
 
-def test_istiod_takes_its_objects_and_warns_of_nothing_but_what_they_are() -> None:
-    theirs = [each for each in applied(values()) if ".istio.io/" in each["apiVersion"]]
-    verdicts = validated(theirs)
-    assert len(verdicts) == len(theirs) >= 4
-    assert [each.error for each in verdicts if each.error] == []
-    warned = {each.kind for each in verdicts if each.warning}
-    assert warned == {"EnvoyFilter"}
-    # It says so of every EnvoyFilter: that it is one.
-    assert len({each.warning for each in verdicts if each.warning}) == 1
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_istiod_accepts_every_object_of_its_own(variant: str) -> None:
+    found = [each for each in objects(variant) if of_istio(each)]
+    said = istiod.validated([each.document for each in found])
+    assert len(said) == len(found)
+    assert [each for each in said if each.error] == []
 
 
-def test_a_field_that_is_misspelt_is_found() -> None:
-    pod = inject(workload(), values())
-    pod["spec"]["initContainers"][1]["restartpolicy"] = "Always"
-    with pytest.raises(kubernetes_validate.ValidationError, match="restartpolicy"):
-        check(pod)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_document_goes_unjudged(variant: str) -> None:
+    judged = {str(each) for each in objects(variant)}
+    left = [each for each in documents(variant) if str(each) not in judged]
+    # kustomize builds them, and the injection's tests install them.
+    assert {each.kind[1] or each.file.name for each in left} == {
+        "Kustomization",
+        "Component",
+        "istiod-values.yaml",
+        "gateway-values.yaml",
+    }
+
+
+def test_a_misspelt_field_is_noticed() -> None:
+    found = next(each for each in objects("softhsm2") if each.kind[1] == "EnvoyFilter")
+    known = closed(custom_resources()[found.kind])
+    known["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {}}
+    spec = {**found.document["spec"], "workloadSelecter": {}}
+    with pytest.raises(jsonschema.ValidationError, match="workloadSelecter"):
+        jsonschema.validate({**found.document, "spec": spec}, known)
+
+
+def test_a_misspelt_field_of_kubernetes_is_noticed() -> None:
+    found = next(each for each in objects("softhsm2") if each.kind[1] == "NetworkPolicy")
+    spec = {**found.document["spec"], "egres": []}
+    with pytest.raises(kubernetes_validate.ValidationError, match="egres"):
+        kubernetes_validate.validate({**found.document, "spec": spec}, _NEWEST, strict=True)
