@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sidecar.istio.generate import generated
+from sidecar.istio.mesh.gateway import gateway
+from sidecar.istio.mesh.inbound import inbound
+from sidecar.istio.mesh.outbound import outbound
+from sidecar.istio.mesh.peer_authentication import peer_authentication
 from sidecar.istio.values import Values
 from tests.fixtures.istiod import Proxy
 from tests.fixtures.meshes import mesh
@@ -43,9 +46,9 @@ def values(mode: str = "strict", **more: Any) -> Values:
 
 
 def generated_objects(values: Values) -> Sequence[Json]:
-    """All that is generated for Istio."""
-    objects = [each for document in generated(values) for each in document.objects]
-    return [each for each in objects if "istio.io" in each["apiVersion"]]
+    """All that is generated for the traffic of the mesh."""
+    builders = (peer_authentication, inbound, outbound, gateway)
+    return [each for build in builders for document in build(values) for each in document.objects]
 
 
 def without_filters(objects: Sequence[Json]) -> Sequence[Json]:
