@@ -77,3 +77,13 @@ def test_the_component_asks_for_the_sidecar_and_changes_nothing_else(tmp_path: P
     unchanged = yaml.safe_load(yaml.safe_dump(_DEPLOYMENT))
     unchanged["spec"]["template"]["metadata"].pop("annotations")
     assert made == unchanged
+
+
+def test_the_example_leads_its_own_pods_to_the_canary_and_asks_for_the_sidecar_in_them() -> None:
+    made = {each["kind"]: each for each in kustomized(OVERLAYS / "example")}
+    assert made["Namespace"]["metadata"]["labels"] == {"istio.io/rev": "meshkey"}
+    pods = made["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert pods == {"inject.istio.io/templates": "sidecar,signer"}
+    assert {"ConfigMap", "EnvoyFilter", "PeerAuthentication"} <= made.keys()
+    in_canary = {each["kind"] for each in kustomized(OVERLAYS / "canary")}
+    assert in_canary == made.keys() - {"Namespace", "ServiceAccount", "Service", "Deployment"}
