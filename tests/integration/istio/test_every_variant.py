@@ -12,6 +12,7 @@ from sidecar.istio.values import Values
 from tests.fixtures.istio_injection import GATEWAY, WORKLOAD, inject
 from tests.fixtures.istio_pods import EVERYTHING
 from tests.fixtures.istio_values import values
+from tests.fixtures.istiod import Refused
 
 BOTH = pytest.mark.parametrize("kind", [WORKLOAD, GATEWAY], ids=["workload", "gateway"])
 
@@ -93,3 +94,16 @@ def test_the_nodes_profiles_are_on_the_sidecar_and_the_proxy(
         assert context["seccompProfile"]["localhostProfile"] == f"meshkey/{profile}.json"
         assert context["appArmorProfile"]["localhostProfile"] == f"meshkey-{profile}"
     assert container(pod, "istio-proxy")["securityContext"]["runAsUser"] == 1337
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"sidecar.istio.io/interceptionMode": "TPROXY"},
+        {"sidecar.istio.io/capNetBindService": "true"},
+    ],
+    ids=lambda each: next(iter(each)),
+)
+def test_a_proxy_that_would_be_root_is_refused(annotation: dict[str, str]) -> None:
+    with pytest.raises(Refused, match="istio-proxy is root, for whom nothing is signed"):
+        inject(WORKLOAD, values(), **annotation)
