@@ -19,7 +19,7 @@ from sidecar.istio.names import (
 )
 from tests.fixtures import istiod
 from tests.fixtures.istio_chart import built_in_templates
-from tests.fixtures.istio_installed import ISTIOD, Injector, Installed, by_helm
+from tests.fixtures.istio_installed import GATEWAY, ISTIOD, Injector, Installed, by_helm
 from tests.integration.istio.overlays import VARIANTS, installed
 
 _SHARED = Path(os.environ.get("MESHKEY_SHARED", Path(__file__).parents[4] / "shared"))
@@ -28,7 +28,9 @@ _APP = {"name": "app", "image": "registry.example/app:1"}
 _STORE = "/var/lib/meshkey"
 
 
-def pod(spec: dict[str, Any] | None = None, templates: str = "sidecar,signer") -> dict[str, Any]:
+def pod(
+    spec: dict[str, Any] | None = None, templates: str = "sidecar,signer", **annotations: str
+) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -36,7 +38,7 @@ def pod(spec: dict[str, Any] | None = None, templates: str = "sidecar,signer") -
             "name": "server",
             "namespace": "demo",
             "labels": {"app": "server"},
-            "annotations": {"inject.istio.io/templates": templates},
+            "annotations": {"inject.istio.io/templates": templates, **annotations},
         },
         "spec": {"serviceAccountName": "server", "containers": [_APP], **(spec or {})},
     }
@@ -52,11 +54,16 @@ _PODS = {
         }
     ),
     "own sidecar": pod({"initContainers": [{**_APP, "name": "logs", "restartPolicy": "Always"}]}),
-    "job": pod({"restartPolicy": "Never"}),
-    "gateway": pod(
-        {"containers": [{"name": "istio-proxy", "image": "auto"}]}, "gateway,signer-gateway"
-    ),
+    "job": pod({"restartPolicy": "Never"}, **{"sidecar.istio.io/nativeSidecar": "false"}),
 }
+
+
+def gateway(variant: str) -> dict[str, Any]:
+    """A pod of the gateway chart's Deployment."""
+    chart = by_helm(GATEWAY, installed(variant, "gateway-values.yaml"), "ingress")
+    template = chart.find("Deployment", "ingress")["spec"]["template"]
+    metadata = {**template["metadata"], "name": "ingress-1", "namespace": "istio-ingress"}
+    return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
 
 
 @cache
@@ -78,10 +85,11 @@ def built_in(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", _PODS)
+@pytest.mark.parametrize("kind", [*_PODS, "gateway"])
 def test_an_injected_pod_keeps_what_it_must(kind: str, variant: str, built_in: Path | None) -> None:
     templates = built_in_templates(built_in) if built_in else {}
-    made = injector(variant).with_templates(templates).inject(_PODS[kind])
+    asked = gateway(variant) if kind == "gateway" else _PODS[kind]
+    made = injector(variant).with_templates(templates).inject(asked)
     kubernetes_validate.validate(made, kubernetes_validate.latest_version(), strict=True)
     check_order(made)
     check_security(made)
@@ -168,6 +176,15 @@ def mounts(made: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
     by_path = {each["mountPath"]: each for each in given}
     assert len(by_path) == len(given)
     return by_path
+
+
+def test_what_the_pod_says_itself_stays() -> None:
+    made = injector().inject(_PODS["own security"])["spec"]
+    assert made["securityContext"] == _PODS["own security"]["spec"]["securityContext"]
+    assert made["automountServiceAccountToken"] is False
+    migrated = injector().inject(_PODS["own init container"])
+    order = [each["name"] for each in migrated["spec"]["initContainers"]]
+    assert order.index("meshkey") < order.index("migrate")
 
 
 def test_every_volume_that_is_mounted_is_there() -> None:
