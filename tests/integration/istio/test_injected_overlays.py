@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from sidecar.istio.names import (
     SIGNER_SOCKET,
 )
 from tests.fixtures import istiod
-from tests.fixtures.istio_chart import built_in_templates
+from tests.fixtures.istio_chart import SHARED, built_in_templates
 from tests.fixtures.istio_installed import GATEWAY, ISTIOD, Injector, Installed, by_helm
 from tests.integration.istio.overlays import VARIANTS, installed
 
-_SHARED = Path(os.environ.get("MESHKEY_SHARED", Path(__file__).parents[4] / "shared"))
-_TEMPLATES = {"module": None, "shared": _SHARED / "data" / "istio"}
+_TEMPLATES = {"module": None, "shared": SHARED}
 _APP = {"name": "app", "image": "registry.example/app:1"}
 _STORE = "/var/lib/meshkey"
 

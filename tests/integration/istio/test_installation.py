@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from sidecar.istio.generate import generated
+from sidecar.istio.generate import files
 from sidecar.istio.values import Token
 from sidecar.istio.written import written
 from tests.fixtures.istio_installed import (
@@ -87,7 +87,7 @@ def without_null(value: Any) -> Any:
 
 @pytest.mark.parametrize("token", list(Token))
 def test_the_mesh_has_the_trust_domain_of_the_values(token: Token, tmp_path: Path) -> None:
-    list(written(generated(values(token=str(token))), tmp_path))
+    list(written(files(values(token=str(token))), tmp_path))
     installed = by_istioctl(tmp_path / "install" / "istioctl.yaml")
     assert yaml.safe_load(Injector.of(installed).mesh)["trustDomain"] == "bank.example"
 

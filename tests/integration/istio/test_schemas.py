@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 
 from tests.fixtures import istiod
-from tests.fixtures.istio_chart import custom_resources
+from tests.fixtures.istio_chart import SHARED, custom_resources, definitions
 from tests.integration.istio.overlays import VARIANTS, Found, documents, objects
 
 _ISTIO = ("networking.istio.io/", "security.istio.io/")
@@ -49,8 +49,12 @@ def test_kubernetes_takes_every_object_of_its_own(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_istios_definitions_take_every_object_of_its_own(variant: str) -> None:
-    known = custom_resources()
+@pytest.mark.parametrize("source", ["module", "shared"])
+def test_istios_definitions_take_every_object_of_its_own(variant: str, source: str) -> None:
+    file = SHARED / "crd-all.gen.yaml" if source == "shared" else definitions()
+    if source == "shared" and not file.exists():
+        pytest.skip(f"{file} is not here; the module's definitions are tried")
+    known = custom_resources(file)
     found = [each for each in objects(variant) if of_istio(each)]
     assert found
     for each in found:
@@ -72,6 +76,15 @@ def test_istiod_accepts_every_object_of_its_own(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_istiod_warns_of_nothing_but_that_envoy_filters_are_what_they_are(variant: str) -> None:
+    """Of a field that Envoy does not have, it would only warn."""
+    said = istiod.validated([each.document for each in objects(variant) if of_istio(each)])
+    ((kind, warning),) = {(each.kind, each.warning) for each in said if each.warning}
+    assert kind == "EnvoyFilter"
+    assert warning.startswith("EnvoyFilter exposes internal implementation details")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_no_document_goes_unjudged(variant: str) -> None:
     judged = {str(each) for each in objects(variant)}
     left = [each for each in documents(variant) if str(each) not in judged]
@@ -86,7 +99,7 @@ def test_no_document_goes_unjudged(variant: str) -> None:
 
 def test_a_misspelt_field_is_noticed() -> None:
     found = next(each for each in objects("softhsm2") if each.kind[1] == "EnvoyFilter")
-    known = closed(custom_resources()[found.kind])
+    known = closed(custom_resources(definitions())[found.kind])
     known["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {}}
     spec = {**found.document["spec"], "workloadSelecter": {}}
     with pytest.raises(jsonschema.ValidationError, match="workloadSelecter"):
