@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sidecar.istio.check import files, loader, templates
@@ -71,8 +71,13 @@ RULES: tuple[Rule, ...] = tuple(
 
 
 def checked(paths: Sequence[Path]) -> list[Finding]:
-    """What is wrong with the files together, in their order. Reads them, and nothing else."""
-    read = list(files.loaded(paths))
+    """What is wrong with the files together. Reads them, and nothing else."""
+    return judged(files.loaded(paths))
+
+
+def judged(documents: Iterable[Node | Finding]) -> list[Finding]:
+    """What is wrong with a set, by file and line; with what was found on reading it."""
+    read = list(documents)
     mesh = Mesh(Objects(each for each in read if isinstance(each, Node)))
     found = [each for each in read if isinstance(each, Finding)]
     found += mesh.unreadable_templates

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from sidecar.istio.check.finding import Finding, error
 from sidecar.istio.check.located import Node
 from sidecar.istio.check.mesh import Mesh
-from sidecar.istio.mesh.identity import METADATA, PEER_HEADER
+from sidecar.istio.mesh.headers import verified_headers
+from sidecar.istio.mesh.identity import METADATA, PEER_HEADER, request_attributes
 
 OVERWRITTEN = error(
     "identity-overwritten",
@@ -16,14 +17,14 @@ OVERWRITTEN = error(
 
 _STATES = ("io.istio.peer_principal", "io.istio.local_principal")
 _PREFIX = "meshkey."
-# They are the ones that make the attributes of what the module says.
-_OURS = {"meshkey_identity", "meshkey_headers"}
+# They make the attributes of what the module says.
+_OURS = (request_attributes(), verified_headers())
 
 
 def identity(mesh: Mesh) -> Iterator[Finding]:
     """In any EnvoyFilter, of HTTP and of network filters."""
     for patch in mesh.patches:
-        if patch.value.at("name").text in _OURS:
+        if patch.value.plain in _OURS:
             continue
         for node in patch.value.walk():
             if written := _written(node):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sidecar.core.spiffe import SpiffeId
 from sidecar.istio.check.finding import Finding, error, warning
 from sidecar.istio.check.loader import load
-from sidecar.istio.check.located import Node
+from sidecar.istio.check.located import Node, Place
 from sidecar.istio.check.mesh import Mesh
 from sidecar.istio.check.objects import Object
 from sidecar.istio.check.templates import within
@@ -54,12 +55,32 @@ def _config_map(mesh: Mesh, found: Object) -> Iterator[Finding]:
     if not text.present:
         happens = f"{found} has no {_KEY}: none of its calls is answered by anybody accepted"
         yield MALFORMED.at(found.place, happens, f"give it {_KEY}, a JSON object")
-    for read in load(text.text, within(text)):
-        if isinstance(read, Finding):
-            yield MALFORMED.at(read.place, f"{_KEY} is refused whole: {read.happens}", read.advice)
-            continue
-        for host, node in read.fields.items():
-            yield from _entry(mesh, _List(f"the entry {host}", node))
+        return
+    if problem := _not_json(text):
+        yield problem
+        return
+    for host, node in _entries(text).items():
+        yield from _entry(mesh, _List(f"the entry {host}", node))
+
+
+def _not_json(text: Node) -> Finding | None:
+    line, said = 0, "it is no JSON object"
+    try:
+        if isinstance(json.loads(text.text), dict):
+            return None
+    except json.JSONDecodeError as problem:
+        line, said = problem.lineno - 1, problem.msg
+    except (ValueError, RecursionError):
+        pass
+    place = within(text)
+    here = Place(place.file, place.line + line * text.block)
+    return MALFORMED.at(here, f"{_KEY} is refused whole: {said}", "write a JSON object of lists")
+
+
+def _entries(text: Node) -> Mapping[str, Node]:
+    """JSON is YAML too, but for tabs; and YAML knows its lines."""
+    found = load(text.text.replace("\t", " "), within(text))
+    return next((each.fields for each in found if isinstance(each, Node)), {})
 
 
 def _entry(mesh: Mesh, entry: _List) -> Iterator[Finding]:
@@ -150,8 +171,7 @@ def _in_file(mesh: Mesh, where: Object, entry: Node) -> Iterator[Finding]:
         return  # it is in other files than these
     found = mesh.objects.named("ConfigMap", where.namespace, PEERS_CONFIG_MAP)
     text = found.node.at("data", _KEY) if found else Node(entry.place)
-    lists = [each for each in load(text.text, within(text)) if isinstance(each, Node)]
-    if not any(each.at(entry.text).present for each in lists):
+    if entry.text not in _entries(text):
         yield ENTRY.at(
             entry.place,
             f"calls to {entry.text} fail: ConfigMap {where.namespace}/{PEERS_CONFIG_MAP} "

@@ -65,7 +65,7 @@ def _sidecar(config: Object, names: Set[str]) -> Iterator[Finding]:
     text = config.node.at("data", _FILE)
     try:
         socket = tomllib.loads(text.text).get("sds", {}).get("socket")
-    except (tomllib.TOMLDecodeError, AttributeError) as problem:
+    except (ValueError, RecursionError, AttributeError) as problem:
         yield OTHER.at(text.place, f"the sidecar does not start: {problem}", f"correct {_FILE}")
         return
     expected = sorted(f"{SDS_DIRECTORY}/{name}" for name in names)
