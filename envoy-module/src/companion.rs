@@ -22,9 +22,9 @@ use std::sync::Arc;
 use crate::abi::{Alive, FilterStatus, NetworkFilter};
 use crate::config::CompanionConfig;
 use crate::peer::Peer;
+use crate::peers::Expected;
 use crate::report;
 use crate::stats::{self, Anchored, Counter};
-use crate::tls::matcher::PeerMatcher;
 
 /// The keys of filter state. `meshkey.peer`: the peer's SPIFFE ID;
 /// `meshkey.xfcc`: one whole x-forwarded-client-cert element; `meshkey.tls`:
@@ -53,7 +53,7 @@ thread_local! {
 
 /// One listener's filter, and the statistics anchored on it.
 pub struct CompanionFactory {
-    peers: Option<Arc<PeerMatcher>>,
+    peers: Option<Arc<Expected>>,
     _stats: Anchored,
     _alive: Alive,
 }
@@ -61,8 +61,10 @@ pub struct CompanionFactory {
 impl CompanionFactory {
     /// In `network_filter_config_new`.
     pub fn new(envoy: *mut std::ffi::c_void, json: &[u8]) -> Result<Self, String> {
+        let rule = CompanionConfig::parse(json)?.peers;
+        let peers = rule.as_ref().map(Expected::open).transpose()?;
         Ok(Self {
-            peers: CompanionConfig::parse(json)?.peers.map(Arc::new),
+            peers: peers.map(Arc::new),
             _stats: stats::anchor(envoy),
             _alive: Alive::new(),
         })
@@ -91,18 +93,18 @@ pub fn announce(connection: u64, peer: Peer) -> bool {
 pub struct Companion {
     envoy: NetworkFilter,
     connection: u64,
-    peers: Option<Arc<PeerMatcher>>,
+    peers: Option<Arc<Expected>>,
     /// How often reading was enabled on behalf of the handshake.
     enabled: Cell<u32>,
     /// What the other filters were told, once they were: they run.
-    told: OnceCell<Told>,
+    told: OnceCell<Box<Told>>,
 }
 
 /// Filter state, by its keys.
 type Told = [(&'static str, String); 5];
 
 impl Companion {
-    fn new(envoy: NetworkFilter, peers: Option<Arc<PeerMatcher>>) -> Self {
+    fn new(envoy: NetworkFilter, peers: Option<Arc<Expected>>) -> Self {
         let connection = envoy.connection_id();
         EXPECTED.with(|expected| expected.borrow_mut().insert(connection, None));
         Self {
@@ -178,13 +180,13 @@ impl Companion {
         for _ in 0..self.enabled.take() {
             self.envoy.read_disable(true);
         }
-        let _ = self.told.set(told);
+        let _ = self.told.set(Box::new(told));
         self.envoy.continue_reading();
     }
 
     /// Whether filter state still is what this filter has made it.
     fn check(&self) -> Result<(), String> {
-        let mut told = self.told.get().into_iter().flatten();
+        let mut told = self.told.get().into_iter().flat_map(|told| told.iter());
         match told.find(|(key, value)| !self.envoy.has_filter_state(key, value)) {
             Some((key, _)) => Err(format!(
                 "filter state {key} was changed: no other filter may set it"

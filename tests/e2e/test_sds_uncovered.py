@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +21,12 @@ from tests.e2e.tcp import TcpServer, plaintext
 from tests.fixtures.rules import this_user
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pod:
     """A stock Envoy with SDS of `meshkey serve`, and where its uncovered cluster leads."""
 
     sidecar: Served
+    start_again: Callable[[], Served]
     envoy: Envoy
     store: SoftHsmStore
     upstream: TcpServer
@@ -54,7 +55,12 @@ def pod(lab: Lab) -> Iterator[Pod]:
     with ExitStack() as stack:
         upstream, application = TcpServer(), stack.enter_context(Application())
         stack.enter_context(upstream)
-        sidecar = stack.enter_context(Served("web", sections, directory, store.environment))
+
+        def start() -> Served:
+            served = Served("web", sections, directory, store.environment)
+            return stack.enter_context(served)
+
+        sidecar = start()
         values = {
             "SDS_SOCKET": socket,
             "PEER": CLIENT,
@@ -63,7 +69,7 @@ def pod(lab: Lab) -> Iterator[Pod]:
         }
         # Its start waits for an answer about each secret, a refused one included.
         envoy = stack.enter_context(lab.envoy(bootstrap("sds-uncovered"), values))
-        yield Pod(sidecar, envoy, store, upstream)
+        yield Pod(sidecar, start, envoy, store, upstream)
 
 
 def test_the_start_goes_on_and_what_is_uncovered_is_closed_in_both_directions(
@@ -94,3 +100,19 @@ def test_a_rotation_destroys_the_old_key_while_such_an_envoy_refuses_every_certi
     assert log.count("certificate refused by subscriber, as is expected") == 1
     assert "secret refused by subscriber" not in log
     assert pod.sidecar.status().sds.refused == 0
+
+
+def test_after_a_crash_of_the_sidecar_its_streams_are_back_and_all_is_as_before(pod: Pod) -> None:
+    wait_for(lambda: pod.number("default", "update_rejected") == 1, "a refusal")
+    pod.sidecar.kill()
+    assert plaintext(pod.envoy.port("to-plain")).startswith(b"HTTP/1.1 200")
+    assert plaintext(pod.envoy.port("to-uncovered")).startswith(b"HTTP/1.1 503")
+    again = pod.start_again()
+    again.ready()
+    wait_for(lambda: again.status().sds.streams == 2, "both streams")
+    wait_for(lambda: pod.number("default", "update_rejected") == 2, "the new certificate's refusal")
+    wait_for(lambda: again.status().sds.acknowledged == 1, "the roots")
+    assert pod.number("ROOTCA", "update_rejected") == 0
+    assert again.status().sds.refused == 0
+    assert plaintext(pod.envoy.port("to-uncovered")).startswith(b"HTTP/1.1 503")
+    assert pod.upstream.octets == b""

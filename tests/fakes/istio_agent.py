@@ -78,7 +78,7 @@ def decide(directory: Path, name: str) -> Start:
         if _answers(path):
             return Start(Decision.EXTERNAL)
         try:
-            path.unlink()
+            _remove(path)
         except OSError as error:
             reason = f"existing SDS socket could not be removed: {error.strerror}"
             return Start(Decision.ENDED, reason)
@@ -93,6 +93,14 @@ def _is_there(path: Path) -> bool:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
+
+
+def _remove(path: Path) -> None:
+    """As Go's os.Remove, which takes an empty directory, too."""
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink()
 
 
 def _answers(path: Path) -> bool:

@@ -8,27 +8,23 @@ from typing import Any
 from sidecar.istio.names import PROXY_GROUP, SIGNER_USER
 from sidecar.istio.values import Values
 
-# Where node/ says that they are to be installed.
-SECCOMP_PROFILE = "meshkey/sidecar.json"
-APPARMOR_PROFILE = "meshkey-sidecar"
-
 
 def confined(values: Values) -> Mapping[str, Any]:
     """For the sidecar, with the nodes' profiles if they are there."""
-    if not values.node_profiles:
-        return _context({"type": "RuntimeDefault"})
-    return {
-        **_context({"type": "Localhost", "localhostProfile": SECCOMP_PROFILE}),
-        "appArmorProfile": {"type": "Localhost", "localhostProfile": APPARMOR_PROFILE},
-    }
+    return {**_context(), **(_node_profiles("sidecar") if values.node_profiles else {})}
+
+
+def proxy(values: Values) -> Mapping[str, Any]:
+    """What is added to the proxy's context, which is Istio's."""
+    return _node_profiles("proxy") if values.node_profiles else {}
 
 
 def setup() -> Mapping[str, Any]:
     """For the init step, which starts programs that the sidecar has no use for."""
-    return _context({"type": "RuntimeDefault"})
+    return _context()
 
 
-def _context(seccomp: Mapping[str, Any]) -> Mapping[str, Any]:
+def _context() -> Mapping[str, Any]:
     return {
         "runAsNonRoot": True,
         "runAsUser": SIGNER_USER,
@@ -37,5 +33,14 @@ def _context(seccomp: Mapping[str, Any]) -> Mapping[str, Any]:
         "allowPrivilegeEscalation": False,
         "privileged": False,
         "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": dict(seccomp),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _node_profiles(name: str) -> Mapping[str, Any]:
+    # Where they are, once the files of node/ are installed.
+    seccomp, apparmor = f"meshkey/{name}.json", f"meshkey-{name}"
+    return {
+        "seccompProfile": {"type": "Localhost", "localhostProfile": seccomp},
+        "appArmorProfile": {"type": "Localhost", "localhostProfile": apparmor},
     }

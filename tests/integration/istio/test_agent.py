@@ -184,6 +184,14 @@ def test_a_socket_that_accepts_and_says_nothing_is_taken_for_dead(pod: IstioPod)
         assert decide(pod.sds, pod.sds_socket.name).deleted
 
 
+def test_a_directory_in_its_place_is_removed_while_it_is_empty(pod: IstioPod) -> None:
+    pod.sds_socket.mkdir()
+    assert decide(pod.sds, pod.sds_socket.name).deleted
+    pod.sds_socket.mkdir()
+    (pod.sds_socket / "file").touch()
+    assert decide(pod.sds, pod.sds_socket.name).reason.endswith("Directory not empty")
+
+
 def test_after_a_restart_a_stream_that_has_the_old_version_is_answered_with_the_same(
     pod: IstioPod,
 ) -> None:

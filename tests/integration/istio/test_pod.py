@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import stat
 from pathlib import Path
 
@@ -87,12 +87,18 @@ def test_before_there_is_a_certificate_the_pod_lives_and_is_not_ready(
     eventually(lambda: pod.probe() == 0, "the startup probe")
 
 
-def test_a_token_that_is_lost_is_no_reason_to_restart_the_pod(pod: IstioPod) -> None:
+def test_a_token_that_is_lost_is_no_reason_to_restart_the_pod_which_has_it_back_by_itself(
+    pod: IstioPod,
+) -> None:
     process = ready(pod)
-    shutil.rmtree(pod.state / "tokens")
-    pod.command("rotate")
+    tokens = pod.state / "tokens"
+    tokens.rename(pod.state / "away")
+    assert "C_Initialize failed" in pod.command("rotate").stderr
     assert pod.probe("--live") == 0
     assert process.running
+    (pod.state / "away").rename(tokens)
+    assert pod.command("rotate").stdout == "default: generation 2 is published\n"
+    assert pod.probe() == 0
 
 
 _REACHES = """
@@ -161,3 +167,12 @@ def test_the_sidecar_is_its_own_user_and_has_no_capability(pod: IstioPod) -> Non
     if IS_ROOT:
         assert int(bounding, 16) == 0
         assert SIDECAR != PROXY
+
+
+def test_the_image_looks_for_the_token_where_the_init_step_has_put_it(pod: IstioPod) -> None:
+    dockerfile = (Path(__file__).parents[3] / "Dockerfile").read_text(encoding="utf-8")
+    (tokens,) = re.findall(r"directories\.tokendir = (\S+?)\\n", dockerfile)
+    assert [*(pod.state / "tokens").iterdir()]
+    # In the container `state` is this.
+    assert tokens == "/var/lib/meshkey/tokens"
+    assert "libmeshkey.so /opt/meshkey/lib/libmeshkey.so" in dockerfile

@@ -155,22 +155,6 @@ def test_without_a_call_that_it_needs_a_sidecar_ends(mesh: Mesh, name: str) -> N
     assert not sidecar.logged("ready")
 
 
-_NEW_TOKEN = ("--label", "new", "--pin", "1234", "--so-pin", "1234")
-
-
-def test_a_token_is_made_under_the_sidecars_profile(mesh: Mesh) -> None:
-    made = subprocess.run(
-        [*under(SIDECAR), "softhsm2-util", "--init-token", "--free", *_NEW_TOKEN],
-        env={**mesh.store("web").environment, "PATH": "/usr/bin"},
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BOUND_S,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-
-
 @pytest.mark.parametrize("profile", [SIDECAR, PROXY], ids=lambda profile: profile.stem)
 def test_what_is_dangerous_is_refused(profile: Path) -> None:
     calls: _Calls = {name: (name,) for name in DANGEROUS}

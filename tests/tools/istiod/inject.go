@@ -9,6 +9,7 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	admission "k8s.io/api/admission/v1"
+	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
@@ -41,7 +42,11 @@ func injected(request []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	patch, err := reviewed(webhook, asked.Namespace, asked.Pod)
+	pod, err := sent(asked.Pod)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := reviewed(webhook, asked.Namespace, pod)
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +54,17 @@ func injected(request []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	pod, err := operations.Apply(asked.Pod)
-	return json.RawMessage(pod), err
+	made, err := operations.Apply(pod)
+	return json.RawMessage(made), err
+}
+
+// sent is the pod as an API server sends it to webhooks: with the empty fields of its type.
+func sent(pod []byte) ([]byte, error) {
+	var typed core.Pod
+	if err := json.Unmarshal(pod, &typed); err != nil {
+		return nil, err
+	}
+	return json.Marshal(typed)
 }
 
 func injector(asked injectRequest) (http.Handler, error) {
@@ -109,8 +123,11 @@ func reviewed(webhook http.Handler, namespace string, pod []byte) ([]byte, error
 	if err := json.Unmarshal(recorder.Body.Bytes(), &answer); err != nil {
 		return nil, fmt.Errorf("the webhook: %w", err)
 	}
-	if answer.Response == nil || !answer.Response.Allowed {
+	if answer.Response == nil {
 		return nil, fmt.Errorf("the webhook: %s", recorder.Body)
+	}
+	if !answer.Response.Allowed {
+		return nil, fmt.Errorf("the webhook: %s", answer.Response.Result.Message)
 	}
 	if len(answer.Response.Patch) == 0 {
 		return nil, fmt.Errorf("the webhook leaves this pod alone")

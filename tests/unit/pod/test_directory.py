@@ -28,7 +28,7 @@ def mode_of(path: Path) -> int:
 
 @pytest.mark.parametrize("mode", [0o750, 0o700])
 def test_a_directory_has_exactly_its_mode_whatever_the_umask(volume: Path, mode: int) -> None:
-    before = os.umask(0o777)
+    before = os.umask(0o077)
     try:
         make_own(volume / "signer", mode)
     finally:

@@ -131,13 +131,21 @@ def test_devices_are_asked_for_by_the_sidecar_alone_and_may_have_other_names() -
     assert "tpm.example/tpmrm" not in container(other, "meshkey-setup")["resources"]["limits"]
 
 
-def test_the_nodes_profiles_are_used_where_they_are_said_to_be() -> None:
-    context = container(values(node_profiles=True), "meshkey")["securityContext"]
+@pytest.mark.parametrize(("name", "profile"), [("meshkey", "sidecar"), ("istio-proxy", "proxy")])
+def test_the_nodes_profiles_are_used_where_they_are_said_to_be(name: str, profile: str) -> None:
+    context = container(values(node_profiles=True), name)["securityContext"]
     assert context["seccompProfile"] == {
         "type": "Localhost",
-        "localhostProfile": "meshkey/sidecar.json",
+        "localhostProfile": f"meshkey/{profile}.json",
     }
-    assert context["appArmorProfile"]["localhostProfile"] == "meshkey-sidecar"
+    assert context["appArmorProfile"] == {
+        "type": "Localhost",
+        "localhostProfile": f"meshkey-{profile}",
+    }
+
+
+def test_without_them_the_proxys_context_is_istios() -> None:
+    assert "securityContext" not in container(values(), "istio-proxy")
 
 
 def test_the_api_is_reached_with_a_token_of_its_own_and_only_where_it_signs() -> None:
