@@ -139,6 +139,16 @@ class Plan:
         """An address that no pod and no service has."""
         return f"127.{self._network}.4.1"
 
+    def resolve(self, host: str) -> str:
+        """What a pod's DNS says: a service's address, of a headless one its first pod's.
+
+        An address is its own.
+        """
+        for service in self.services:
+            if service.host == host:
+                return service.address or service.pods[0].address
+        return host
+
 
 def _claimed() -> tuple[socket.socket, int]:
     """A number from 64 to 254 that no other plan has, and the socket that says so."""

@@ -66,7 +66,9 @@ class IstioProxy(Envoy):
         """
         super().ready()
         if refused := self.refused():
-            raise StartFailed(f"{self.name} has refused {refused}\n{self.tail()}")
+            log = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            reasons = "\n".join(line for line in log if "rejected" in line)
+            raise StartFailed(f"{self.name} has refused {refused}\n{reasons}")
 
     def refused(self) -> Mapping[str, int]:
         """How often each kind of discovery was refused."""
