@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+from click.testing import CliRunner
+
 from sidecar.demo.mesh import TRUST_DOMAIN
-from sidecar.istio.generate import generated
 from sidecar.istio.names import PEERS_CONFIG_MAP
-from sidecar.istio.values_document import parse
+from sidecar.istio_commands import istio
 from tests.e2e.istio.plan import Plan, Service
 
 Object = Mapping[str, Any]
+
+# What istiod reads of an apiVersion; install.istio.io is for istioctl.
+_ISTIO = ("networking.istio.io/", "security.istio.io/")
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,25 @@ class Ours:
     peers: Mapping[str, Mapping[str, str]]
 
     @classmethod
-    def generated(cls, values: Mapping[str, Any]) -> Ours:
-        """From the values' document."""
-        objects = [each for file in generated(parse(dict(values))) for each in file.objects]
+    def generated(
+        cls, values: Mapping[str, Any], policies: Sequence[Object], directory: Path
+    ) -> Ours:
+        """As a user does it, in `directory`, which is made; `policies` are those of the mesh."""
+        directory.mkdir()
+        file, out = directory / "values.yaml", directory / "out"
+        (directory / "policies.yaml").write_text(yaml.safe_dump_all(policies), encoding="utf-8")
+        file.write_text(yaml.safe_dump({**values, "policies": ["policies.yaml"]}), encoding="utf-8")
+        command = ["generate", "--values", str(file), "--out", str(out)]
+        done = CliRunner().invoke(istio, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        objects = [
+            each
+            for written in sorted(out.rglob("*.yaml"))
+            for each in yaml.safe_load_all(written.read_text(encoding="utf-8"))
+            if each and "apiVersion" in each
+        ]
         return cls(
-            istio=[each for each in objects if ".istio.io/" in each["apiVersion"]],
+            istio=[each for each in objects if each["apiVersion"].startswith(_ISTIO)],
             peers={
                 each["metadata"]["namespace"]: each["data"]
                 for each in objects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MOUNTED = (
     str(Path(WAKER_SOCKET).parent),
 )
 ACCESS_LOG = str(Path(WAKER_SOCKET).with_name("access.log"))
+_TIMEOUT_S = 30.0
 # By the protocol, a port name's first word.
 _APPLICATIONS: Mapping[str, Any] = {
     "http": http_application,
@@ -58,6 +60,10 @@ class RunningPod:
         `destination`."""
         proxy = self.envoy.place.listener("virtualOutbound")
         return self.relays.relay(("127.0.0.1", 0), proxy, destination)[1]
+
+    def connect(self, destination: Address) -> socket.socket:
+        """A connection of the pod's application to `destination`."""
+        return socket.create_connection(("127.0.0.1", self.way_to(destination)), _TIMEOUT_S)
 
     def curl(self, url: str, *options: str) -> Curled:
         """What the pod's application gets: `url` names a service or an address."""

@@ -35,7 +35,8 @@ class Scene:
     ) -> None:
         self.lab = lab
         self.plan = plan
-        self._ours = Ours.generated(values)
+        policies = [each for each in istio if each["kind"] == "AuthorizationPolicy"]
+        self._ours = Ours.generated(values, policies, lab.short_path("generated"))
         self._rendered = render(plan, [*istio, *self._ours.istio], TRUST_DOMAIN)
         self._stack = ExitStack()
         self._pods: dict[str, RunningPod] = {}
