@@ -31,7 +31,7 @@ from tests.e2e.istio.applications import http_application
 from tests.e2e.istio.ours import values
 from tests.e2e.istio.plan import Injected, Plan
 from tests.e2e.istio.pod import RunningPod
-from tests.e2e.istio.scene import Scene
+from tests.e2e.istio.scene import Configuration, Scene
 from tests.e2e.lab import Lab
 from tests.e2e.programs import SServer
 
@@ -70,7 +70,7 @@ def shared_mesh(lab: Lab) -> Iterator[SharedMesh]:
         stack.enter_context(http_application((plan.outside, OUTSIDE_PORT)))
         document = _planned(plan)
         istio = [*_gateway(), *_egress(external.port), _istio_mutual()]
-        scene = stack.enter_context(Scene(lab, plan, document, istio))
+        scene = stack.enter_context(Scene(lab, plan, Configuration(document, istio)))
         scene.start(*plan.pods)
         pods = {name: scene[name] for name in ("client", "server", "soft", "old", "edge")}
         yield SharedMesh(plan, scene, **pods, external=external)

@@ -63,6 +63,9 @@ class Ours:
             new.rename(directory / name)
 
 
+NOTHING = Ours((), {})
+
+
 def values(
     plan: Plan,
     namespaces: Mapping[str, str],

@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import count
 from types import TracebackType
 
 from sidecar.istio.names import SIGNER_LABEL
@@ -83,6 +84,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._claim, self._network = _claimed()
+        self._numbers = count(1)
 
     def __enter__(self) -> Plan:
         return self
@@ -106,7 +108,7 @@ class Plan:
         gateway: bool = False,
     ) -> Pod:
         """A new one; its service account has its name unless another is given."""
-        number = len(self.pods) + 1
+        number = next(self._numbers)
         pod = Pod(
             name=name,
             namespace=namespace,
@@ -133,6 +135,12 @@ class Plan:
         service = Service(name, namespace, ports, pods, address)
         self.services.append(service)
         return service
+
+    def move(self, service: str, *pods: Pod) -> None:
+        """From now on these are behind it."""
+        self.services = [
+            replace(each, pods=pods) if each.name == service else each for each in self.services
+        ]
 
     @property
     def outside(self) -> str:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.demo.processes import wait_for
-from sidecar.istio.names import PEERS_DIRECTORY, SDS_DIRECTORY, SIGNER_SOCKET, WAKER_SOCKET
+from sidecar.istio.names import (
+    PEERS_DIRECTORY,
+    SDS_DIRECTORY,
+    SDS_SOCKET_FILE,
+    SIGNER_SOCKET,
+    WAKER_SOCKET,
+)
 from tests.e2e.istio.adapter import Place, Rendered
 from tests.e2e.istio.applications import GrpcApplication, echo_application, http_application
 from tests.e2e.istio.plan import Injected, Plan, Pod
@@ -110,29 +116,37 @@ def make_mounts(directory: Path) -> Mapping[str, Path]:
 
 
 def start_proxy(
-    stack: ExitStack, pod: Pod, rendered: Rendered, mounts: Mapping[str, Path], secrets: Path | None
+    pod: Pod, rendered: Rendered, mounts: Mapping[str, Path], secrets: AgentSecrets | None
 ) -> IstioProxy:
     """Not ready yet: several start at once."""
-    directory = mounts[MOUNTED[0]].parent
-    place = Place(directory / "xds", pod.address, mounts, secrets)
-    sds_socket = mounts[SDS_DIRECTORY] / "meshkey.sock"
-    return stack.enter_context(IstioProxy(pod, rendered, place, sds_socket, directory / "envoy"))
+    directory = mounts[SDS_DIRECTORY].parent
+    agent = secrets.directory if secrets else None
+    place = Place(directory / "xds", pod.address, mounts, agent)
+    sds_socket = mounts[SDS_DIRECTORY] / SDS_SOCKET_FILE
+    return IstioProxy(pod, rendered, place, sds_socket, directory / "envoy")
 
 
-def start_applications(stack: ExitStack, plan: Plan, pod: Pod) -> None:
+def start_applications(stack: ExitStack, running: RunningPod) -> None:
     """One for each port of each service that the pod is behind."""
+    pod = running.pod
     address = pod.address if pod.injected is Injected.NOTHING else pod.inside
-    for name, port in _ports(plan, pod):
+    for name, port in _ports(running):
         stack.enter_context(_APPLICATIONS[name.partition("-")[0]]((address, port)))
 
 
-def redirect(plan: Plan, pod: Pod, proxy: IstioProxy, relays: Relays) -> None:
+def redirect(running: RunningPod) -> None:
     """What comes to the pod's address goes to its proxy."""
-    for _, port in _ports(plan, pod):
-        inbound = proxy.place.listener("virtualInbound")
-        relays.relay((pod.address, port), inbound, (pod.inside, port))
+    pod, inbound = running.pod, running.envoy.place.listener("virtualInbound")
+    for _, port in _ports(running):
+        running.relays.relay((pod.address, port), inbound, (pod.inside, port))
 
 
-def _ports(plan: Plan, pod: Pod) -> Sequence[tuple[str, int]]:
-    services = [service for service in plan.services if pod in service.pods]
+def _ports(running: RunningPod) -> Sequence[tuple[str, int]]:
+    """Whether the endpoints say so yet or not: those of services with the pod's application."""
+    names = {running.pod.labels["app"], running.pod.name}
+    services = [
+        each
+        for each in running.plan.services
+        if running.pod in each.pods or each.name in names
+    ]
     return sorted({item for service in services for item in service.ports.items()})

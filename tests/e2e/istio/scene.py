@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from sidecar.demo.mesh import TRUST_DOMAIN
 from sidecar.demo.processes import wait_for
 from sidecar.istio.names import PEERS_DIRECTORY
-from tests.e2e.istio.ours import Ours
+from tests.e2e.istio.adapter import Rendered
+from tests.e2e.istio.ours import NOTHING, Object, Ours
 from tests.e2e.istio.plan import Injected, Plan, Pod
 from tests.e2e.istio.pod import (
     RunningPod,
@@ -20,6 +22,7 @@ from tests.e2e.istio.pod import (
     start_applications,
     start_proxy,
 )
+from tests.e2e.istio.proxy import IstioProxy
 from tests.e2e.istio.relay import Relays
 from tests.e2e.istio.rendering import render
 from tests.e2e.istio.secrets import AgentSecrets
@@ -27,19 +30,31 @@ from tests.e2e.istio.sidecar import PodSidecar
 from tests.e2e.lab import Lab
 
 
+@dataclass(frozen=True)
+class Configuration:
+    """What the operator has applied.
+
+    `values` are what `meshkey istio generate` was given, with the policies among `istio`, which
+    are the mesh's own objects; of those that are `overlooked` it was not told.
+    """
+
+    values: Mapping[str, Any] | None
+    istio: Sequence[Object] = ()
+    overlooked: Sequence[Object] = ()
+
+
 class Scene:
-    """`values` are what `meshkey istio generate` is given; `istio` are the mesh's own objects."""
+    """Starts pods and pushes configuration; `roots` is the PEM file of whom proxies trust."""
 
     def __init__(
-        self, lab: Lab, plan: Plan, values: Mapping[str, Any], istio: Sequence[Mapping[str, Any]] = ()
+        self, lab: Lab, plan: Plan, configuration: Configuration, roots: Path | None = None
     ) -> None:
-        self.lab = lab
         self.plan = plan
-        policies = [each for each in istio if each["kind"] == "AuthorizationPolicy"]
-        self._ours = Ours.generated(values, policies, lab.short_path("generated"))
-        self._rendered = render(plan, [*istio, *self._ours.istio], TRUST_DOMAIN)
+        self._lab = lab
+        self._roots = roots or lab.roots
         self._stack = ExitStack()
         self._pods: dict[str, RunningPod] = {}
+        self._render(configuration)
 
     def __enter__(self) -> Scene:
         self._relays = self._stack.enter_context(Relays())
@@ -56,6 +71,15 @@ class Scene:
     def __getitem__(self, name: str) -> RunningPod:
         return self._pods[name]
 
+    def push(self, configuration: Configuration) -> None:
+        """istiod renders the plan as it is now; every proxy that runs has it on return."""
+        self._render(configuration)
+        for running in self._pods.values():
+            if running.sidecar:
+                self._ours.mount_peers(running.pod.namespace, running.mounts[PEERS_DIRECTORY])
+            if running.proxy:
+                running.proxy.push(self._rendered[running.pod.name])
+
     def start(self, *pods: Pod) -> None:
         """Starts them together; returns when all serve."""
         started = [self._started(pod) for pod in pods]
@@ -69,31 +93,81 @@ class Scene:
             if each.sidecar:
                 wait_for(lambda it=each: _has_identity(it), f"{each.pod.name} has an identity")
 
+    def end(self, pod: Pod) -> None:
+        """As the kubelet ends a pod that no service has any more: drained, then stopped."""
+        running = self._pods.pop(pod.name)
+        self.plan.pods.remove(pod)
+        running.envoy.drain()
+        running.envoy.stop()
+        if running.sidecar:
+            running.sidecar.stop()
+
+    def trust(self, roots: bytes) -> None:
+        """PEM: every agent and every sidecar is given these."""
+        new = self._roots.with_suffix(".new")
+        new.write_bytes(roots)
+        new.rename(self._roots)
+        for running in self._pods.values():
+            if running.secrets:
+                running.secrets.trust(roots)
+
+    def _render(self, configuration: Configuration) -> None:
+        istio, overlooked = configuration.istio, configuration.overlooked
+        policies = [each for each in istio if each["kind"] == "AuthorizationPolicy"]
+        self._ours = NOTHING
+        if configuration.values:
+            directory = self._lab.short_path("generated")
+            self._ours = Ours.generated(configuration.values, policies, directory)
+        applied = {_identity(each): each for each in (*istio, *overlooked, *self._ours.istio)}
+        self._rendered: Mapping[str, Rendered] = render(
+            self.plan, [*applied.values()], TRUST_DOMAIN
+        )
+
     def _started(self, pod: Pod) -> RunningPod:
-        mounts = make_mounts(self.lab.short_path("pod"))
-        start_applications(self._stack, self.plan, pod)
+        mounts = make_mounts(self._lab.short_path("pod"))
         running = self._injected(pod, mounts)
+        start_applications(self._stack, running)
         if running.proxy and not pod.gateway:
-            redirect(self.plan, pod, running.proxy, self._relays)
+            redirect(running)
         self._pods[pod.name] = running
         return running
 
     def _injected(self, pod: Pod, mounts: Mapping[str, Path]) -> RunningPod:
-        rendered, spiffe_id = self._rendered[pod.name], pod.spiffe_id(TRUST_DOMAIN)
-        if pod.injected is Injected.NOTHING:
-            return RunningPod(pod, self.plan, self._relays, mounts)
-        if pod.injected is Injected.ISTIO:
-            secrets = AgentSecrets(mounts[PEERS_DIRECTORY].parent / "agent")
-            secrets.trust(self.lab.roots.read_bytes())
-            secrets.certify(self.lab.forge.certify(spiffe_id))
-            proxy = start_proxy(self._stack, pod, rendered, mounts, secrets.directory)
-            return RunningPod(pod, self.plan, self._relays, mounts, proxy, None, secrets)
+        bare = RunningPod(pod, self.plan, self._relays, mounts)
+        match pod.injected:
+            case Injected.NOTHING:
+                return bare
+            case Injected.ISTIO:
+                secrets = self._agent(pod, mounts)
+                proxy = self._proxy(pod, mounts, secrets)
+                return replace(bare, proxy=proxy, secrets=secrets)
+            case Injected.MESHKEY:
+                sidecar = self._sidecar(pod, mounts)
+                return replace(bare, proxy=self._proxy(pod, mounts), sidecar=sidecar)
+
+    def _proxy(
+        self, pod: Pod, mounts: Mapping[str, Path], secrets: AgentSecrets | None = None
+    ) -> IstioProxy:
+        rendered = self._rendered[pod.name]
+        return self._stack.enter_context(start_proxy(pod, rendered, mounts, secrets))
+
+    def _agent(self, pod: Pod, mounts: Mapping[str, Path]) -> AgentSecrets:
+        secrets = AgentSecrets(mounts[PEERS_DIRECTORY].parent / "agent")
+        secrets.trust(self._roots.read_bytes())
+        secrets.certify(self._lab.forge.certify(pod.spiffe_id(TRUST_DOMAIN)))
+        return secrets
+
+    def _sidecar(self, pod: Pod, mounts: Mapping[str, Path]) -> PodSidecar:
         self._ours.mount_peers(pod.namespace, mounts[PEERS_DIRECTORY])
-        sidecar = self._stack.enter_context(
-            PodSidecar(self.lab, pod.name, spiffe_id, mounts, self.lab.roots)
+        spiffe_id = pod.spiffe_id(TRUST_DOMAIN)
+        return self._stack.enter_context(
+            PodSidecar(self._lab, pod.name, spiffe_id, mounts, self._roots)
         )
-        proxy = start_proxy(self._stack, pod, rendered, mounts, None)
-        return RunningPod(pod, self.plan, self._relays, mounts, proxy, sidecar)
+
+
+def _identity(each: Object) -> tuple[str, str, str]:
+    """What `kubectl apply` goes by."""
+    return each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]
 
 
 def _has_identity(running: RunningPod) -> bool:
