@@ -6,14 +6,19 @@ import json
 import socketserver
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Any
 
 import grpc
 
 from tests.e2e.istio.relay import Address
 
 GRPC_METHOD = "/echo.Echo/Say"
+_TIMEOUT_S = 30.0
 _XFCC = "x-forwarded-client-cert"
 
 
@@ -34,6 +39,25 @@ class _HttpHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: object) -> None:
         """Silent."""
+
+
+class _ForwardingHandler(_HttpHandler):
+    """Passes requests on to a port of this machine, each on a connection of its own."""
+
+    def __init__(self, host: str, port: int, *arguments: Any) -> None:
+        self._host, self._port = host, port
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)
+        with closing(connection):
+            connection.request("GET", self.path, headers={"host": self._host})
+            response = connection.getresponse()
+            body = response.read()
+        self.send_response(response.status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 class _EchoHandler(socketserver.BaseRequestHandler):
@@ -84,6 +108,10 @@ class SocketApplication:
 
 def http_application(address: Address) -> SocketApplication:
     return SocketApplication(_HttpServer(address, _HttpHandler))
+
+
+def forwarding_application(address: Address, host: str, port: int) -> SocketApplication:
+    return SocketApplication(_HttpServer(address, partial(_ForwardingHandler, host, port)))
 
 
 def echo_application(address: Address) -> SocketApplication:

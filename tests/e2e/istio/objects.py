@@ -49,8 +49,8 @@ def _service(service: Service) -> Object:
         "metadata": {"name": service.name, "namespace": service.namespace},
         "spec": {
             "clusterIP": service.address or "None",
-            # Which pods that is, the endpoints say.
-            "selector": {"service": service.name},
+            # A pod is given what it is to serve by this, before it is ready and an endpoint.
+            "selector": {"app": service.app},
             "ports": [
                 {"name": name, "port": port, "targetPort": port, "protocol": "TCP"}
                 for name, port in service.ports.items()

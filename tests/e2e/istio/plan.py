@@ -42,7 +42,11 @@ class Injected(Enum):
 
 @dataclass(frozen=True)
 class Pod:
-    """One pod, with its addresses and its service account."""
+    """One pod, with its addresses and its service account.
+
+    `calls` is the host that its HTTP application forwards requests to, at port 8000; empty if it
+    answers itself.
+    """
 
     name: str
     namespace: str
@@ -52,6 +56,7 @@ class Pod:
     injected: Injected
     labels: Mapping[str, str]
     gateway: bool
+    calls: str
 
     def spiffe_id(self, trust_domain: str) -> str:
         return f"spiffe://{trust_domain}/ns/{self.namespace}/sa/{self.account}"
@@ -69,6 +74,11 @@ class Service:
     ports: Mapping[str, int]
     pods: tuple[Pod, ...]
     address: str | None
+
+    @property
+    def app(self) -> str:
+        """The label of all that may be behind it."""
+        return self.pods[0].labels["app"]
 
     @property
     def host(self) -> str:
@@ -106,6 +116,7 @@ class Plan:
         account: str = "",
         labels: Mapping[str, str] | None = None,
         gateway: bool = False,
+        calls: str = "",
     ) -> Pod:
         """A new one; its service account has its name unless another is given."""
         number = next(self._numbers)
@@ -118,6 +129,7 @@ class Plan:
             injected=injected,
             labels={"app": name, **(labels or {}), **injected.labels},
             gateway=gateway,
+            calls=calls,
         )
         self.pods.append(pod)
         return pod

@@ -19,7 +19,12 @@ from sidecar.istio.names import (
     WAKER_SOCKET,
 )
 from tests.e2e.istio.adapter import Place, Rendered
-from tests.e2e.istio.applications import GrpcApplication, echo_application, http_application
+from tests.e2e.istio.applications import (
+    GrpcApplication,
+    echo_application,
+    forwarding_application,
+    http_application,
+)
 from tests.e2e.istio.plan import Injected, Plan, Pod
 from tests.e2e.istio.proxy import IstioProxy
 from tests.e2e.istio.relay import Address, Relays
@@ -35,6 +40,7 @@ MOUNTED = (
     str(Path(WAKER_SOCKET).parent),
 )
 ACCESS_LOG = str(Path(WAKER_SOCKET).with_name("access.log"))
+_CALLED_PORT = 8000
 _TIMEOUT_S = 30.0
 # By the protocol, a port name's first word.
 _APPLICATIONS: Mapping[str, Any] = {
@@ -85,6 +91,11 @@ class RunningPod:
         """The one of a TCP connection to a cluster."""
         return self._one({"cluster": cluster, "path": None})
 
+    @property
+    def served(self) -> int:
+        """How many requests its access log says that it has passed to its application."""
+        return sum(str(each["cluster"]).startswith("inbound|") for each in self._entries())
+
     def _one(self, wanted: Mapping[str, object]) -> Mapping[str, Any]:
         found: list[Mapping[str, Any]] = []
 
@@ -131,7 +142,11 @@ def start_applications(stack: ExitStack, running: RunningPod) -> None:
     pod = running.pod
     address = pod.address if pod.injected is Injected.NOTHING else pod.inside
     for name, port in _ports(running):
-        stack.enter_context(_APPLICATIONS[name.partition("-")[0]]((address, port)))
+        if pod.calls:
+            way = running.way_to((running.plan.resolve(pod.calls), _CALLED_PORT))
+            stack.enter_context(forwarding_application((address, port), pod.calls, way))
+        else:
+            stack.enter_context(_APPLICATIONS[name.partition("-")[0]]((address, port)))
 
 
 def redirect(running: RunningPod) -> None:
@@ -142,11 +157,7 @@ def redirect(running: RunningPod) -> None:
 
 
 def _ports(running: RunningPod) -> Sequence[tuple[str, int]]:
-    """Whether the endpoints say so yet or not: those of services with the pod's application."""
-    names = {running.pod.labels["app"], running.pod.name}
-    services = [
-        each
-        for each in running.plan.services
-        if running.pod in each.pods or each.name in names
-    ]
+    """Of all services that select it."""
+    app = running.pod.labels["app"]
+    services = [each for each in running.plan.services if each.app == app]
     return sorted({item for service in services for item in service.ports.items()})

@@ -102,7 +102,7 @@ class IstioProxy(Envoy):
         wait_for(lambda: not self._open_requests(), f"{self.name} has no more requests")
 
     def _open_requests(self) -> int:
-        return sum(self.stats("downstream_rq_active$").values())
+        return sum(self.stats("^http[.]inbound.*downstream_rq_active$").values())
 
     def _is(self, name: str, text: str) -> bool:
         file = self.place.directory / name
@@ -136,7 +136,8 @@ class IstioProxy(Envoy):
 
 
 def _hosts(status: Resource) -> set[tuple[str, int]]:
-    addresses = [each["address"]["socket_address"] for each in status.get("host_statuses", [])]
+    hosts = [each["address"] for each in status.get("host_statuses", [])]
+    addresses = [each["socket_address"] for each in hosts if "socket_address" in each]
     return {(each["address"], each["port_value"]) for each in addresses}
 
 

@@ -31,6 +31,8 @@ class Relays:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
 
     def __enter__(self) -> Relays:
         self._thread.start()
@@ -54,44 +56,50 @@ class Relays:
         return asyncio.run_coroutine_threadsafe(serving, self._loop).result(_BOUND_S)
 
     async def _serve(self, listen: Address, proxy: Path, destination: Address) -> Address:
-        async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await _relayed(reader, writer, proxy, destination)
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # Noted at once: a task that is cancelled before it began cleans nothing up.
+            self._open.add(writer)
+            task = self._loop.create_task(self._relayed(reader, writer, proxy, destination))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         host, port = listen
-        server = await asyncio.start_server(relayed, host, port, backlog=256)
+        server = await asyncio.start_server(accepted, host, port, backlog=256)
         self._servers.append(server)
         bound: Address = server.sockets[0].getsockname()[:2]
         return bound
 
+    async def _relayed(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        proxy: Path,
+        destination: Address,
+    ) -> None:
+        source: Address = writer.get_extra_info("peername")[:2]
+        try:
+            to_reader, to_writer = await asyncio.open_unix_connection(proxy)
+        except OSError:
+            # Nobody listens: as in a pod whose proxy is not there.
+            self._abort(writer)
+            return
+        self._open.add(to_writer)
+        to_writer.write(header(source, destination))
+        await asyncio.gather(_pump(reader, to_writer, writer), _pump(to_reader, writer, to_writer))
+        self._abort(writer, to_writer)
+
+    def _abort(self, *writers: asyncio.StreamWriter) -> None:
+        for each in writers:
+            each.transport.abort()
+            self._open.discard(each)
+
     async def _stop(self) -> None:
         for server in self._servers:
             server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-
-async def _relayed(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    proxy: Path,
-    destination: Address,
-) -> None:
-    source: Address = writer.get_extra_info("peername")[:2]
-    try:
-        to_reader, to_writer = await asyncio.open_unix_connection(proxy)
-    except OSError:
-        # Nobody listens: as a pod whose proxy is not there.
-        writer.transport.abort()
-        return
-    to_writer.write(header(source, destination))
-    # A cancelled one leaves its transports to the loop's end otherwise.
-    try:
-        await asyncio.gather(_pump(reader, to_writer, writer), _pump(to_reader, writer, to_writer))
-    finally:
-        writer.transport.abort()
-        to_writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._abort(*self._open)
 
 
 async def _pump(

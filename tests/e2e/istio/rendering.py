@@ -21,6 +21,7 @@ _ACCESS = {
     "code": "%RESPONSE_CODE%",
     "peer": "%FILTER_STATE(io.istio.peer_principal:PLAIN)%",
     "local": "%FILTER_STATE(io.istio.local_principal:PLAIN)%",
+    "flags": "%RESPONSE_FLAGS%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "details": "%RESPONSE_CODE_DETAILS%",
     "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",

@@ -44,7 +44,7 @@ class Configuration:
 
 
 class Scene:
-    """Starts pods and pushes configuration; `roots` is the PEM file of whom proxies trust."""
+    """Starts pods and pushes configuration; `roots` is the PEM file of whom all trust at first."""
 
     def __init__(
         self, lab: Lab, plan: Plan, configuration: Configuration, roots: Path | None = None
@@ -52,6 +52,7 @@ class Scene:
         self.plan = plan
         self._lab = lab
         self._roots = roots or lab.roots
+        self._roots_of_agents = self._roots.read_bytes()
         self._stack = ExitStack()
         self._pods: dict[str, RunningPod] = {}
         self._render(configuration)
@@ -103,10 +104,19 @@ class Scene:
             running.sidecar.stop()
 
     def trust(self, roots: bytes) -> None:
-        """PEM: every agent and every sidecar is given these."""
+        """PEM: the sidecars and the agents are given these."""
+        self.trust_at_sidecars(roots)
+        self.trust_at_agents(roots)
+
+    def trust_at_sidecars(self, roots: bytes) -> None:
+        """PEM: those that are to come, too."""
         new = self._roots.with_suffix(".new")
         new.write_bytes(roots)
         new.rename(self._roots)
+
+    def trust_at_agents(self, roots: bytes) -> None:
+        """PEM: those that are to come, too."""
+        self._roots_of_agents = roots
         for running in self._pods.values():
             if running.secrets:
                 running.secrets.trust(roots)
@@ -153,7 +163,7 @@ class Scene:
 
     def _agent(self, pod: Pod, mounts: Mapping[str, Path]) -> AgentSecrets:
         secrets = AgentSecrets(mounts[PEERS_DIRECTORY].parent / "agent")
-        secrets.trust(self._roots.read_bytes())
+        secrets.trust(self._roots_of_agents)
         secrets.certify(self._lab.forge.certify(pod.spiffe_id(TRUST_DOMAIN)))
         return secrets
 
