@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ class Ours:
                 if each["kind"] == "ConfigMap" and each["metadata"]["name"] == PEERS_CONFIG_MAP
             },
         )
+
+    def with_peers(self, namespace: str, host: str, spiffe_ids: Sequence[str]) -> Ours:
+        """The same but for who may answer for a host, as pods of a namespace see it."""
+        ((name, text),) = self.peers[namespace].items()
+        lists = {**json.loads(text), host: [*spiffe_ids]}
+        return replace(self, peers={**self.peers, namespace: {name: json.dumps(lists)}})
 
     def mount_peers(self, namespace: str, directory: Path) -> None:
         """As the kubelet mounts them: whole files that replace the old ones."""

@@ -103,6 +103,21 @@ class Scene:
         if running.sidecar:
             running.sidecar.stop()
 
+    def list_peers(self, namespace: str, host: str, *spiffe_ids: str) -> None:
+        """The kubelet brings a namespace's pods a new list of who may answer for a host."""
+        self._ours = self._ours.with_peers(namespace, host, spiffe_ids)
+        for running in self._pods.values():
+            if running.sidecar and running.pod.namespace == namespace:
+                self._ours.mount_peers(namespace, running.mounts[PEERS_DIRECTORY])
+
+    def begin_sidecar(self, name: str) -> None:
+        """Another one in place of one that has ended; returns when it serves."""
+        running = self._pods[name]
+        sidecar = self._sidecar(running.pod, running.mounts)
+        self._pods[name] = replace(running, sidecar=sidecar)
+        sidecar.ready()
+        sidecar.wait_until(sidecar.certified, "a certificate")
+
     def trust(self, roots: bytes) -> None:
         """PEM: the sidecars and the agents are given these."""
         self.trust_at_sidecars(roots)

@@ -9,6 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from tests.e2e.peers import Files
 
 _SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
@@ -23,11 +26,20 @@ class AgentSecrets:
 
     def certify(self, credentials: Files) -> None:
         """From now on this is the workload's certificate, and its key."""
+        self._key = credentials.key
         certificate = {
             "certificate_chain": _inline(credentials.chain.read_bytes()),
             "private_key": _inline(credentials.key.read_bytes()),
         }
         self._write("default", {"tls_certificate": certificate})
+
+    @property
+    def private_value(self) -> bytes:
+        """Of the key that the proxy has, as the curve's private scalar."""
+        pem = self._key.read_bytes()
+        key = load_pem_private_key(pem, None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        return key.private_numbers().private_value.to_bytes(32, "big")
 
     def trust(self, roots: bytes) -> None:
         """PEM: from now on these are the roots."""

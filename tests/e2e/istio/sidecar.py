@@ -34,7 +34,8 @@ class PodSidecar(Served):
                     "socket": mounts[str(signer.parent)] / signer.name,
                     "allow_own_user": True,
                 },
-                "sds": {"socket": self.sds_socket},
+                # Stock proxies cannot use a certificate without its key, and say so.
+                "sds": {"socket": self.sds_socket, "refused_certificates": "expected"},
                 "caller": this_user(),
             },
             mounts[SDS_DIRECTORY].parent,
