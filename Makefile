@@ -22,9 +22,17 @@ demo: setup ## The main job: two stock Envoys, mutual TLS, keys in SoftHSM2 (KEE
 	@.venv/bin/meshkey demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: setup lint ## Every test there is
+test: setup lint build/istiod ## Every test there is
 	@$(CARGO) test --release --locked
 	@$(PYTHON) -m pytest
+
+# Istio's own code, for the tests; and where its charts are.
+build/istiod: $(wildcard tests/tools/istiod/*.go) tests/tools/istiod/go.sum | $(INSTALLED)
+	@echo "building Istio's own code for the tests (once, some minutes)"
+	@mkdir -p $(@D)
+	@cd tests/tools/istiod && export GOTOOLCHAIN=local GOFLAGS="-mod=readonly -buildvcs=false" \
+	    && $(CURDIR)/.venv/bin/go build -trimpath -ldflags="-s -w" -o $(CURDIR)/$@ . \
+	    && $(CURDIR)/.venv/bin/go list -m -f '{{.Dir}}' istio.io/istio > $(CURDIR)/$(@D)/istio
 
 .PHONY: soak
 soak: setup ## 500 rotations under load, about ten minutes (ROTATIONS=n: so many)
@@ -76,7 +84,7 @@ module: preflight ## Build the Envoy module; cargo knows what is up to date
 	@$(CARGO) build --release --locked --quiet
 
 .PHONY: runtime
-runtime: setup ## Install what production needs, and nothing else, into PREFIX (EXTRA=kubernetes: and that)
+runtime: setup ## Install what production needs, and nothing else, into PREFIX (EXTRA=kubernetes, istio: and that)
 	@$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@python3 -m venv $(PREFIX)
 	@$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -94,7 +102,7 @@ proto: setup ## Regenerate the code for proto/, in Python and in Rust
 
 .PHONY: lock
 lock: setup ## Resolve the Python dependencies anew, with hashes and without index addresses
-	@for extra in runtime: kubernetes:--extra=kubernetes dev:--extra=dev; do \
+	@for extra in runtime: istio:--extra=istio kubernetes:--extra=kubernetes dev:--extra=dev; do \
 	    uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header \
 	    --no-annotate --no-emit-index-url --upgrade --quiet $${extra#*:} \
 	    -o requirements/$${extra%%:*}.lock; done

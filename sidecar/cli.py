@@ -24,6 +24,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.exits import EXIT_FAILED, one_line_errors
 from sidecar.istio_commands import istio
 from sidecar.key_commands import keys
+from sidecar.pod_commands import prepare_pod
 
 
 def main() -> None:
@@ -63,6 +64,7 @@ for command in (deprovision, revoke, reinstate, reload):
 commands.add_command(audit)
 commands.add_command(deny_list)
 commands.add_command(istio)
+commands.add_command(prepare_pod)
 
 
 @commands.group("token")

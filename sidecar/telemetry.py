@@ -89,6 +89,8 @@ class SdsCounts:
     # Responses that a client has taken, or refused.
     acks: int = 0
     nacks: int = 0
+    # Refusals of certificates, where they are expected; not among the others.
+    expected_nacks: int = 0
 
 
 @dataclass

@@ -168,6 +168,7 @@ host_callbacks! {
     fn network_filter_drain_read_buffer(*mut c_void, usize) -> bool;
     fn network_set_filter_state_bytes(*mut c_void, Bytes, Bytes) -> bool;
     fn network_get_filter_state_bytes(*mut c_void, Bytes, *mut Bytes) -> bool;
+    fn network_set_dynamic_metadata_string(*mut c_void, Bytes, Bytes, Bytes);
     fn network_filter_scheduler_new(*mut c_void) -> *mut c_void;
     fn network_filter_scheduler_commit(*mut c_void, u64);
     fn network_filter_scheduler_delete(*mut c_void);
@@ -408,13 +409,34 @@ impl NetworkFilter {
     /// Connection-wide filter state; whether it holds `value` now. Envoy itself
     /// says yes even when it could not set it.
     pub fn set_filter_state(self, key: &str, value: &str) -> bool {
+        let set = unsafe {
+            let (key, value) = (key.as_bytes(), value.as_bytes());
+            let (key, value) = (Bytes::borrowing(key), Bytes::borrowing(value));
+            (host().network_set_filter_state_bytes)(self.0, key, value)
+        };
+        set && self.has_filter_state(key, value)
+    }
+
+    /// Whether filter state holds exactly that.
+    pub fn has_filter_state(self, key: &str, value: &str) -> bool {
         let mut found = Bytes::EMPTY;
         unsafe {
             let key = Bytes::borrowing(key.as_bytes());
-            let set = Bytes::borrowing(value.as_bytes());
-            (host().network_set_filter_state_bytes)(self.0, key, set)
-                && (host().network_get_filter_state_bytes)(self.0, key, &mut found)
+            (host().network_get_filter_state_bytes)(self.0, key, &mut found)
                 && found.as_slice() == value.as_bytes()
+        }
+    }
+
+    /// Connection-wide dynamic metadata.
+    pub fn set_metadata(self, namespace: &str, key: &str, value: &str) {
+        let [namespace, key, value] = [namespace, key, value].map(str::as_bytes);
+        unsafe {
+            (host().network_set_dynamic_metadata_string)(
+                self.0,
+                Bytes::borrowing(namespace),
+                Bytes::borrowing(key),
+                Bytes::borrowing(value),
+            );
         }
     }
 

@@ -9,17 +9,22 @@
 //! Envoy's network RBAC decides when data arrives, which is too late for an
 //! upstream that speaks first: there `peers`, of the transport socket or in this
 //! filter's own `filter_config`, must say who is welcome.
+//!
+//! Envoy lets every filter overwrite what another has put into filter state
+//! (envoyproxy/envoy#44343). What one before this filter says about the peer is
+//! overwritten; one after it is found out before it or any other filter gets the
+//! next data, and the connection is closed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::abi::{Alive, FilterStatus, NetworkFilter};
 use crate::config::CompanionConfig;
 use crate::peer::Peer;
+use crate::peers::Expected;
 use crate::report;
 use crate::stats::{self, Anchored, Counter};
-use crate::tls::matcher::PeerMatcher;
 
 /// The keys of filter state. `meshkey.peer`: the peer's SPIFFE ID;
 /// `meshkey.xfcc`: one whole x-forwarded-client-cert element; `meshkey.tls`:
@@ -27,6 +32,17 @@ use crate::tls::matcher::PeerMatcher;
 const PEER: &str = "meshkey.peer";
 const XFCC: &str = "meshkey.xfcc";
 const TLS: &str = "meshkey.tls";
+/// What Istio calls the two ends where it does not take them from Envoy's own TLS
+/// (istio's pilot/pkg/security/authz/model/principal.go and
+/// pilot/pkg/xds/filters/filters.go): whole SPIFFE IDs.
+const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
+const LOCAL_PRINCIPAL: &str = "io.istio.local_principal";
+
+/// Dynamic metadata: what Istio's authorization policies can ask for on a sidecar, where they read
+/// filter state not at all (`attrEnvoyFilter` in pilot/pkg/security/authz/model/model.go).
+const METADATA: &str = "envoy.filters.meshkey";
+const PRINCIPAL: &str = "principal";
+const NAMESPACE: &str = "namespace";
 
 thread_local! {
     // Leaked, so that no destructor runs while Envoy ends the thread. A
@@ -37,7 +53,7 @@ thread_local! {
 
 /// One listener's filter, and the statistics anchored on it.
 pub struct CompanionFactory {
-    peers: Option<Arc<PeerMatcher>>,
+    peers: Option<Arc<Expected>>,
     _stats: Anchored,
     _alive: Alive,
 }
@@ -45,8 +61,10 @@ pub struct CompanionFactory {
 impl CompanionFactory {
     /// In `network_filter_config_new`.
     pub fn new(envoy: *mut std::ffi::c_void, json: &[u8]) -> Result<Self, String> {
+        let rule = CompanionConfig::parse(json)?.peers;
+        let peers = rule.as_ref().map(Expected::open).transpose()?;
         Ok(Self {
-            peers: CompanionConfig::parse(json)?.peers.map(Arc::new),
+            peers: peers.map(Arc::new),
             _stats: stats::anchor(envoy),
             _alive: Alive::new(),
         })
@@ -75,14 +93,18 @@ pub fn announce(connection: u64, peer: Peer) -> bool {
 pub struct Companion {
     envoy: NetworkFilter,
     connection: u64,
-    peers: Option<Arc<PeerMatcher>>,
+    peers: Option<Arc<Expected>>,
     /// How often reading was enabled on behalf of the handshake.
     enabled: Cell<u32>,
-    held: Cell<bool>,
+    /// What the other filters were told, once they were: they run.
+    told: OnceCell<Box<Told>>,
 }
 
+/// Filter state, by its keys.
+type Told = [(&'static str, String); 5];
+
 impl Companion {
-    fn new(envoy: NetworkFilter, peers: Option<Arc<PeerMatcher>>) -> Self {
+    fn new(envoy: NetworkFilter, peers: Option<Arc<Expected>>) -> Self {
         let connection = envoy.connection_id();
         EXPECTED.with(|expected| expected.borrow_mut().insert(connection, None));
         Self {
@@ -90,7 +112,7 @@ impl Companion {
             connection,
             peers,
             enabled: Cell::new(0),
-            held: Cell::new(true),
+            told: OnceCell::new(),
         }
     }
 
@@ -107,17 +129,18 @@ impl Companion {
 
     /// The transport socket has raised Connected: the peer is known.
     pub fn connected(&self) {
-        match self.introduce() {
-            Ok(()) => self.release(),
-            Err(reason) => {
-                report::closed(&reason);
-                self.envoy.close();
-            }
+        let introduced = self.introduce().and_then(|told| {
+            self.release(told);
+            // Those after this one have begun meanwhile.
+            self.check()
+        });
+        if let Err(reason) = introduced {
+            self.refuse(&reason);
         }
     }
 
     /// Tells the other filters who the peer is, if it may come in.
-    fn introduce(&self) -> Result<(), String> {
+    fn introduce(&self) -> Result<Told, String> {
         let peer = EXPECTED.with(|expected| {
             let mut expected = expected.borrow_mut();
             expected.get_mut(&self.connection).and_then(Option::take)
@@ -129,27 +152,52 @@ impl Companion {
                 failure.to_string()
             })?;
         }
-        self.tell(PEER, peer.spiffe_id.as_str())?;
-        self.tell(XFCC, &peer.forwarded)?;
-        self.tell(TLS, &peer.tls)
+        self.describe(peer.spiffe_id.as_str());
+        let told = told(peer);
+        match told
+            .iter()
+            .find(|(key, value)| !self.envoy.set_filter_state(key, value))
+        {
+            Some((key, _)) => Err(format!(
+                "filter state {key} cannot be set: no other filter may set it"
+            )),
+            None => Ok(told),
+        }
     }
 
-    fn tell(&self, key: &str, value: &str) -> Result<(), String> {
-        if self.envoy.set_filter_state(key, value) {
-            return Ok(());
+    /// In Istio's words; the namespace only if it is an ID of Istio's form.
+    fn describe(&self, id: &str) {
+        let principal = id.strip_prefix("spiffe://").unwrap_or(id);
+        self.envoy.set_metadata(METADATA, PRINCIPAL, principal);
+        let parts: Vec<_> = principal.split('/').collect();
+        if let [_, "ns", namespace, "sa", _] = parts[..] {
+            self.envoy.set_metadata(METADATA, NAMESPACE, namespace);
         }
-        Err(format!(
-            "filter state {key} cannot be set: no other filter may set it"
-        ))
     }
 
     /// Lets the other filters run.
-    fn release(&self) {
+    fn release(&self, told: Told) {
         for _ in 0..self.enabled.take() {
             self.envoy.read_disable(true);
         }
-        self.held.set(false);
+        let _ = self.told.set(Box::new(told));
         self.envoy.continue_reading();
+    }
+
+    /// Whether filter state still is what this filter has made it.
+    fn check(&self) -> Result<(), String> {
+        let mut told = self.told.get().into_iter().flat_map(|told| told.iter());
+        match told.find(|(key, value)| !self.envoy.has_filter_state(key, value)) {
+            Some((key, _)) => Err(format!(
+                "filter state {key} was changed: no other filter may set it"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&self, reason: &str) {
+        report::closed(reason);
+        self.envoy.close();
     }
 
     /// Nobody gets in.
@@ -158,12 +206,28 @@ impl Companion {
     }
 
     pub fn received(&self) -> FilterStatus {
-        if self.held.get() {
-            FilterStatus::StopIteration
-        } else {
-            FilterStatus::Continue
+        if self.told.get().is_none() {
+            return FilterStatus::StopIteration;
+        }
+        match self.check() {
+            Ok(()) => FilterStatus::Continue,
+            Err(reason) => {
+                self.refuse(&reason);
+                FilterStatus::StopIteration
+            }
         }
     }
+}
+
+fn told(peer: Peer) -> Told {
+    let id = peer.spiffe_id.as_str().to_owned();
+    [
+        (PEER, id.clone()),
+        (PEER_PRINCIPAL, id),
+        (LOCAL_PRINCIPAL, peer.local.as_str().to_owned()),
+        (XFCC, peer.forwarded),
+        (TLS, peer.tls),
+    ]
 }
 
 impl Drop for Companion {
@@ -200,6 +264,7 @@ mod tests {
     fn shake(companion: &Companion, spiffe_id: &str) {
         let peer = Peer {
             spiffe_id: spiffe_id.parse().unwrap(),
+            local: SERVER.parse().unwrap(),
             expires: std::time::SystemTime::now(),
             forwarded: "By=us".to_owned(),
             tls: "TLSv1.3".to_owned(),
@@ -222,7 +287,24 @@ mod tests {
         shake(&companion, CLIENT);
         assert_eq!(companion.received(), FilterStatus::Continue);
         assert_eq!(seen(|seen| (seen.closed, seen.continued)), (0, 1));
-        assert_eq!(seen(|seen| seen.filter_state[PEER].clone()), CLIENT);
+        let told = |key: &str| seen(|seen| seen.filter_state[key].clone());
+        assert_eq!([PEER, PEER_PRINCIPAL].map(told), [CLIENT, CLIENT]);
+        assert_eq!(told(LOCAL_PRINCIPAL), SERVER);
+        assert!(seen(|seen| !seen.metadata.is_empty()));
+    }
+
+    #[test]
+    fn a_peer_is_described_in_istios_words() {
+        let (companion, _factory) = companion();
+        companion.describe("spiffe://demo.mesh/ns/shop/sa/cart");
+        companion.describe("spiffe://demo.mesh/ns/shop");
+        let said = |key: &str, value: &str| [METADATA, key, value].map(str::to_owned);
+        let expected = [
+            said(PRINCIPAL, "demo.mesh/ns/shop/sa/cart"),
+            said(NAMESPACE, "shop"),
+            said(PRINCIPAL, "demo.mesh/ns/shop"),
+        ];
+        assert_eq!(seen(|seen| seen.metadata.clone()), expected);
     }
 
     #[test]
@@ -231,20 +313,38 @@ mod tests {
         shake(&companion, SERVER);
         let reason = format!("peer {SERVER} is not among the expected peers");
         assert_closed(&companion, &reason);
-        assert!(seen(|seen| seen.filter_state.is_empty()));
+        assert!(seen(
+            |seen| seen.filter_state.is_empty() && seen.metadata.is_empty()
+        ));
     }
 
     #[test]
     fn a_peer_that_cannot_be_introduced_is_not_let_in() {
-        let (companion, _factory) = companion();
-        seen(|seen| {
-            let planted = (PEER.to_owned(), "spiffe://demo.mesh/admin".to_owned());
-            seen.filter_state.extend([planted]);
-            seen.filter_state_is_fixed = true;
-        });
-        shake(&companion, CLIENT);
-        let reason = "filter state meshkey.peer cannot be set: no other filter may set it";
-        assert_closed(&companion, reason);
+        for key in [PEER, XFCC, TLS, PEER_PRINCIPAL, LOCAL_PRINCIPAL] {
+            let (companion, _factory) = companion();
+            seen(|seen| {
+                let planted = (key.to_owned(), "spiffe://demo.mesh/admin".to_owned());
+                seen.filter_state.extend([planted]);
+                seen.fixed_filter_state = Some(key.to_owned());
+            });
+            shake(&companion, CLIENT);
+            let reason = format!("filter state {key} cannot be set: no other filter may set it");
+            assert_closed(&companion, &reason);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_another_filter_renames_is_heard_no_more() {
+        for key in [PEER, XFCC, TLS, PEER_PRINCIPAL, LOCAL_PRINCIPAL] {
+            let (companion, _factory) = companion();
+            shake(&companion, CLIENT);
+            assert_eq!(companion.received(), FilterStatus::Continue);
+            let admin = "spiffe://demo.mesh/admin".to_owned();
+            seen(|seen| seen.filter_state.insert(key.to_owned(), admin));
+            assert_eq!(companion.received(), FilterStatus::StopIteration);
+            let said = format!("filter state {key} was changed: no other filter may set it");
+            assert!(seen(|seen| seen.closed == 1 && seen.log[0].ends_with(&said)));
+        }
     }
 
     #[test]

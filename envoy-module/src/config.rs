@@ -6,7 +6,8 @@
 //! identity: default                    # which of the sidecar's identities
 //! token_file: /run/meshkey/token       # what the sidecar asks of its callers; default: nothing
 //! alpn: [h2, http/1.1]                 # preferred first; empty: no ALPN
-//! peers: {spiffe_ids: [...]}           # who may be on the other end
+//! peers: {spiffe_ids: [...]}           # who may be on the other end; or
+//!                                      # {file: /etc/meshkey-peers/peers.json, entry: server}
 //! max_handshakes: 1024                 # in flight at once; more are refused
 //! handshake_timeout_ms: 10000          # for one handshake, signature included; at most this
 //! peer_expiry_slack_ms: 60000          # a connection ends so long after its peer's certificate;
@@ -20,9 +21,12 @@
 //! allow_any_workload: false            # true: peers may be {trust_domain: ...}
 //! ```
 //!
-//! A cluster names its peers exactly. A listener may instead take every
-//! workload of a trust domain, `peers: {trust_domain: demo.mesh}`, and leave
-//! the choice to RBAC.
+//! A cluster names its peers exactly, here or in an entry of a file that is followed
+//! while it changes (`peers`). A listener may instead take every workload of a trust
+//! domain, `peers: {trust_domain: demo.mesh}`, and leave the choice to RBAC.
+//!
+//! A listener that is offered ALPN protocols, but none of its own, goes on without
+//! one (`tls/server.rs`).
 //!
 //! Whoever connects to a listener costs a signature before it has shown who it is.
 //! The rates have no default because a right one follows from the token and the
@@ -39,6 +43,7 @@ use serde::Deserialize;
 
 use crate::admission::rate::Rate;
 use crate::admission::{Allowance, Limits};
+use crate::peers::Rule;
 use crate::signer::link::Address;
 use crate::spiffe::SpiffeId;
 use crate::stats::Role;
@@ -60,7 +65,7 @@ pub struct Config {
     pub address: Address,
     pub alpn: Vec<Vec<u8>>,
     pub sni: Option<rustls::pki_types::ServerName<'static>>,
-    pub peers: PeerMatcher,
+    pub peers: Rule,
     /// A cluster that any workload of the trust domain can impersonate.
     pub any_workload: bool,
     pub limits: Limits,
@@ -104,6 +109,8 @@ struct RateDocument {
 struct Peers {
     spiffe_ids: Option<Vec<String>>,
     trust_domain: Option<String>,
+    file: Option<PathBuf>,
+    entry: Option<String>,
 }
 
 fn default_identity() -> String {
@@ -137,7 +144,7 @@ impl Config {
             },
             alpn: alpn(document.alpn)?,
             sni: document.sni.map(server_name).transpose()?,
-            peers: matcher(role, document.peers, any_workload)?,
+            peers: rule(role, document.peers, any_workload)?,
             any_workload,
             limits,
             handshake_timeout: handshake_timeout(document.handshake_timeout_ms)?,
@@ -189,33 +196,60 @@ fn server_name(name: String) -> Result<rustls::pki_types::ServerName<'static>, S
     }
 }
 
-fn matcher(role: Role, peers: Peers, any_workload: bool) -> Result<PeerMatcher, String> {
-    match (peers.spiffe_ids, peers.trust_domain) {
-        (Some(_), Some(_)) | (None, None) => {
-            Err("peers: exactly one of spiffe_ids and trust_domain is required".to_owned())
+fn rule(role: Role, peers: Peers, any_workload: bool) -> Result<Rule, String> {
+    let Peers {
+        spiffe_ids,
+        trust_domain,
+        file,
+        entry,
+    } = peers;
+    if any_workload && trust_domain.is_none() {
+        return Err("allow_any_workload contradicts an exact list of peers".to_owned());
+    }
+    match (spiffe_ids, trust_domain, file, entry) {
+        (Some(ids), None, None, None) => exactly(&ids),
+        (None, Some(domain), None, None) => any_of(role, &domain, any_workload),
+        (None, None, Some(file), Some(entry)) => listed(file, entry),
+        (None, None, Some(_), None) | (None, None, None, Some(_)) => {
+            Err("peers.file and peers.entry belong together".to_owned())
         }
-        (Some(_), None) if any_workload => {
-            Err("allow_any_workload contradicts an exact list of peers.spiffe_ids".to_owned())
-        }
-        (Some(ids), None) if ids.is_empty() => {
-            Err("peers.spiffe_ids is empty: name every SPIFFE ID that may answer".to_owned())
-        }
-        (Some(ids), None) => ids
-            .iter()
-            .map(|id| id.parse())
-            .collect::<Result<Vec<SpiffeId>, _>>()
-            .map(PeerMatcher::Exactly)
-            .map_err(|reason| format!("peers.spiffe_ids: {reason}")),
-        (None, Some(_)) if role == Role::Client && !any_workload => Err(
+        _ => Err("peers: exactly one of spiffe_ids, trust_domain and file is required".to_owned()),
+    }
+}
+
+fn exactly(ids: &[String]) -> Result<Rule, String> {
+    if ids.is_empty() {
+        return Err("peers.spiffe_ids is empty: name every SPIFFE ID that may answer".to_owned());
+    }
+    ids.iter()
+        .map(|id| id.parse())
+        .collect::<Result<Vec<SpiffeId>, _>>()
+        .map(|ids| Rule::Fixed(PeerMatcher::Exactly(ids)))
+        .map_err(|reason| format!("peers.spiffe_ids: {reason}"))
+}
+
+fn any_of(role: Role, domain: &str, any_workload: bool) -> Result<Rule, String> {
+    if role == Role::Client && !any_workload {
+        return Err(
             "peers.trust_domain on a cluster lets any workload impersonate the service: name \
              peers.spiffe_ids, or set allow_any_workload: true to accept that"
                 .to_owned(),
-        ),
-        (None, Some(domain)) => domain
-            .parse()
-            .map(PeerMatcher::AnyOf)
-            .map_err(|reason| format!("peers.trust_domain: {reason}")),
+        );
     }
+    domain
+        .parse()
+        .map(|domain| Rule::Fixed(PeerMatcher::AnyOf(domain)))
+        .map_err(|reason| format!("peers.trust_domain: {reason}"))
+}
+
+fn listed(file: PathBuf, entry: String) -> Result<Rule, String> {
+    if !file.is_absolute() {
+        return Err(format!("peers.file {file:?} must be an absolute path"));
+    }
+    if entry.is_empty() {
+        return Err("peers.entry is empty: name a list of the file".to_owned());
+    }
+    Ok(Rule::Listed { file, entry })
 }
 
 fn peer_expiry_slack(milliseconds: u64) -> Result<Duration, String> {
@@ -282,7 +316,7 @@ fn at_least_one<T: From<u8> + PartialOrd>(name: &str, value: T) -> Result<T, Str
 #[derive(Debug, Default, PartialEq)]
 pub struct CompanionConfig {
     /// Who is let in, of those whom the transport socket has accepted.
-    pub peers: Option<PeerMatcher>,
+    pub peers: Option<Rule>,
 }
 
 #[derive(Deserialize)]
@@ -301,7 +335,7 @@ impl CompanionConfig {
             serde_json::from_slice(json).map_err(|error| format!("meshkey_peer: {error}"))?;
         let peers = document
             .peers
-            .map(|peers| matcher(Role::Server, peers, false))
+            .map(|peers| rule(Role::Server, peers, false))
             .transpose()
             .map_err(|reason| format!("meshkey_peer: {reason}"))?;
         Ok(Self { peers })
@@ -352,7 +386,7 @@ mod tests {
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
         assert_eq!(
             config.peers,
-            PeerMatcher::Exactly(vec![ID.parse().unwrap()])
+            Rule::Fixed(PeerMatcher::Exactly(vec![ID.parse().unwrap()]))
         );
         assert_eq!(config.peer_expiry_slack, None);
         assert!(config.sni.is_none() && config.alpn.is_empty());
@@ -438,6 +472,42 @@ mod tests {
     }
 
     #[test]
+    fn peers_may_be_an_entry_of_a_file() {
+        let json = r#"{"signer":"/s","peers":{"file":"/p.json","entry":"server"}}"#;
+        let listed = Rule::Listed {
+            file: PathBuf::from("/p.json"),
+            entry: "server".to_owned(),
+        };
+        assert_eq!(client(json).unwrap().peers, listed);
+        assert_eq!(server(json).unwrap().peers, listed);
+        let json = br#"{"peers":{"file":"/p.json","entry":"server"}}"#;
+        assert_eq!(CompanionConfig::parse(json).unwrap().peers, Some(listed));
+        for (peers, word) in [
+            (r#""file":"p.json","entry":"a""#, "must be an absolute path"),
+            (r#""file":"","entry":"a""#, "must be an absolute path"),
+            (r#""file":"/p.json","entry":"""#, "peers.entry is empty"),
+            (r#""file":"/p.json""#, "belong together"),
+            (r#""entry":"a""#, "belong together"),
+            (
+                r#""file":"/p.json","entry":"a","trust_domain":"a""#,
+                "exactly one of",
+            ),
+            (
+                r#""file":"/p.json","entry":"a","spiffe_ids":[]"#,
+                "exactly one of",
+            ),
+        ] {
+            let json = format!(r#"{{"signer":"/s","peers":{{{peers}}}}}"#);
+            for error in [client(&json).unwrap_err(), server(&json).unwrap_err()] {
+                assert!(error.contains(word), "{error}");
+            }
+        }
+        let any = r#"{"signer":"/s","allow_any_workload":true,
+            "peers":{"file":"/p.json","entry":"a"}}"#;
+        assert!(client(any).unwrap_err().contains("contradicts"));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let wrong = [
             (r#"{"signer":"s","peers":{"trust_domain":"a"}}"#, "absolute"),
@@ -492,10 +562,10 @@ mod tests {
         }
         let json = format!(r#"{{"peers":{{"spiffe_ids":["{ID}"]}}}}"#);
         let config = CompanionConfig::parse(json.as_bytes()).unwrap();
-        let exactly = PeerMatcher::Exactly(vec![ID.parse().unwrap()]);
+        let exactly = Rule::Fixed(PeerMatcher::Exactly(vec![ID.parse().unwrap()]));
         assert_eq!(config.peers, Some(exactly));
         let config = CompanionConfig::parse(br#"{"peers":{"trust_domain":"demo.mesh"}}"#).unwrap();
-        let any = PeerMatcher::AnyOf("demo.mesh".parse().unwrap());
+        let any = Rule::Fixed(PeerMatcher::AnyOf("demo.mesh".parse().unwrap()));
         assert_eq!(config.peers, Some(any));
         for wrong in [
             r#"{"peers":{}}"#,

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::handshake::deadlines::Deadlines;
 use crate::identity::snapshot::Snapshot;
+use crate::peers::Expected;
 use crate::signer::link::{self, LinkHandle};
 use crate::stats::{self, Gauge};
 use crate::tls::configs::TlsConfig;
@@ -21,6 +22,8 @@ use crate::tls::session::Session;
 /// configuration and every handshake that began under it.
 pub struct Factory {
     pub config: Config,
+    /// Who may be on the other end.
+    pub expected: Expected,
     pub link: Arc<LinkHandle>,
     current: ArcSwapOption<Current>,
     admission: Admission,
@@ -35,11 +38,13 @@ struct Current {
 
 impl Factory {
     pub fn new(config: Config) -> Result<Arc<Self>, String> {
+        let expected = Expected::open(&config.peers)?;
         let link = link::open(&config.address)?;
         let deadlines = Deadlines::start()?;
         let admission = Admission::new(config.limits.clone(), Instant::now());
         Ok(Arc::new(Self {
             config,
+            expected,
             link,
             current: ArcSwapOption::empty(),
             admission,
@@ -58,7 +63,7 @@ impl Factory {
         {
             return Ok((current.tls.session()?, snapshot));
         }
-        let tls = TlsConfig::new(&self.config, link, &snapshot)?;
+        let tls = TlsConfig::new(&self.config, &self.expected, link, &snapshot)?;
         let session = tls.session()?;
         self.current.store(Some(Arc::new(Current {
             snapshot: snapshot.clone(),

@@ -120,14 +120,16 @@ pub enum Ending {
     KeyRevoked,
     PeerDenied,
     PeerExpired,
+    PeerUnexpected,
 }
 
 impl Ending {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::IdentityWithdrawn,
         Self::KeyRevoked,
         Self::PeerDenied,
         Self::PeerExpired,
+        Self::PeerUnexpected,
     ];
 
     pub fn reason(self) -> Reason {
@@ -136,6 +138,7 @@ impl Ending {
             Self::KeyRevoked => Reason::KeyRevoked,
             Self::PeerDenied => Reason::PeerDenied,
             Self::PeerExpired => Reason::PeerExpired,
+            Self::PeerUnexpected => Reason::PeerUnexpected,
         }
     }
 }

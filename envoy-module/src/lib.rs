@@ -21,6 +21,7 @@ mod handshake;
 mod host_version;
 mod identity;
 mod peer;
+mod peers;
 mod report;
 mod signer;
 mod socket;

@@ -13,6 +13,8 @@ use crate::tls::session::Session;
 #[derive(Debug)]
 pub struct Peer {
     pub spiffe_id: SpiffeId,
+    /// Who we are to it: of the certificate that this connection was made with.
+    pub local: SpiffeId,
     /// When its certificate does.
     pub expires: SystemTime,
     /// One element of an `x-forwarded-client-cert` header, whole.
@@ -41,6 +43,7 @@ impl Peer {
                 .unwrap_or_default()
                 .to_vec(),
             spiffe_id,
+            local: local.spiffe_id.clone(),
             expires: parsed.expires(),
         })
     }

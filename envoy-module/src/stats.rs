@@ -34,7 +34,7 @@ impl Role {
 pub enum Counter {
     HandshakeOk(Role),
     HandshakeFailed(Role, Reason),
-    /// Established connections that were closed because of what the signer said.
+    /// Established connections that the module has closed.
     Closed(Role, Ending),
     SignatureAsked,
     SignatureMade,
@@ -60,6 +60,8 @@ pub enum Gauge {
     Generation,
     /// Workers woken through `meshkey_waker`.
     WorkersCovered,
+    /// Listeners, clusters and filters that wait for the list of their peers.
+    ListsMissing,
 }
 
 const PER_ROLE: usize = 1 + Reason::ALL.len() + Ending::ALL.len();
@@ -73,13 +75,14 @@ const PLAIN: [&str; 7] = [
     "meshkey.peers.denied",
 ];
 const COUNTERS: usize = 2 * PER_ROLE + PLAIN.len();
-const GAUGES: [&str; 6] = [
+const GAUGES: [&str; 7] = [
     "meshkey.handshakes.in_flight",
     "meshkey.handshakes.in_flight_max",
     "meshkey.clusters.allow_any_workload",
     "meshkey.signers.connected",
     "meshkey.identity.generation",
     "meshkey.waker.workers",
+    "meshkey.peers.lists_missing",
 ];
 
 impl Counter {

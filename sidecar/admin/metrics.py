@@ -139,9 +139,9 @@ class Numbers(Collector):
         )
         yield _counter(
             "meshkey_sds_responses",
-            "Secrets that a client has taken (ack) or refused (nack).",
+            "Secrets that a client has taken (ack) or refused (nack; expected_nack).",
             "result",
-            {"ack": counts.acks, "nack": counts.nacks},
+            {"ack": counts.acks, "nack": counts.nacks, "expected_nack": counts.expected_nacks},
         )
 
     def _signatures(self) -> Iterator[Metric]:

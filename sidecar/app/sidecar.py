@@ -21,6 +21,7 @@ from sidecar.identity.orphans import Orphans
 from sidecar.identity.registry import IdentityRegistry
 from sidecar.sds.names import RootValidator
 from sidecar.sds.service import SdsService
+from sidecar.sds.watched import RefusedCertificates
 from sidecar.signer.quota import Quota
 from sidecar.signer.service import SignerService
 from sidecar.signer.signatures import Signatures
@@ -67,6 +68,7 @@ async def start_sidecar(parts: Parts) -> list[asyncio.Task[None]]:
             settings.sds.file_roots,
             RootValidator(settings.sds.root_validator),
             known.callers,
+            refused_certificates=RefusedCertificates(settings.sds.refused_certificates),
         )
         await _serve_behind_proxy(parts, known, settings.sds.socket, service.handler())
     await parts.start_admin(seen)

@@ -192,6 +192,12 @@ class SdsSettings:
         "what ROOTCA is: plain roots of the own trust domain, or Envoy's SPIFFE validator for all",
         default="trusted_ca",
     )
+    refused_certificates: str = setting(
+        one_of("alarm", "expected"),
+        "a client that refuses a certificate: its key is kept and an error logged; or expected, "
+        "where Envoys sign through the module and follow only roots here",
+        default="alarm",
+    )
     file_roots: frozenset[Path] = setting(
         paths, "files that callers may ask for as file-root:PATH", default=frozenset()
     )

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import secrets
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.errors import StartFailed
+from sidecar.token.softhsm2_util import configuration_text, initialise
 
 
 @dataclass(frozen=True)
@@ -23,12 +19,7 @@ class SoftHsmStore:
         """Makes an empty store in `directory`, which is created."""
         store = cls(directory)
         store.tokens.mkdir(parents=True, mode=0o700)
-        store.configuration.write_text(
-            f"directories.tokendir = {store.tokens}\n"
-            "objectstore.backend = file\n"
-            "log.level = ERROR\n",
-            encoding="utf-8",
-        )
+        store.configuration.write_text(configuration_text(store.tokens), encoding="utf-8")
         return store
 
     @property
@@ -53,31 +44,5 @@ class SoftHsmStore:
             StartFailed: softhsm2-util refused, with what it said.
         """
         pin_file = self.directory / f"{label}.pin"
-        pin = secrets.token_hex(16)
-        with os.fdopen(os.open(pin_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
-            file.write(pin)
-        _init_token(self.environment, label, so_pin=secrets.token_hex(16), pin=pin)
+        initialise(self.environment, label, pin_file)
         return pin_file
-
-
-def _init_token(environment: dict[str, str], label: str, so_pin: str, pin: str) -> None:
-    # softhsm2-util takes PINs as arguments, where every user of the machine can read them, or
-    # from a terminal: so it gets a terminal. It asks for each PIN twice.
-    terminal, its_side = pty.openpty()
-    with os.fdopen(terminal, "wb", buffering=0) as keyboard:
-        try:
-            process = subprocess.Popen(
-                ["softhsm2-util", "--init-token", "--free", "--label", label],  # noqa: S607
-                env={**os.environ, **environment},
-                stdin=its_side,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        except FileNotFoundError as error:
-            raise StartFailed("there is no softhsm2-util; install softhsm2") from error
-        finally:
-            os.close(its_side)
-        keyboard.write(f"{so_pin}\n{so_pin}\n{pin}\n{pin}\n".encode())
-        output, _ = process.communicate(timeout=30)
-    if process.returncode:
-        raise StartFailed(f"softhsm2-util: {output.decode(errors='replace').strip()}")

@@ -16,14 +16,21 @@ SubscriberKind = Literal["module", "sds"]
 class Subscription:
     """One follower of an identity. It sees the newest snapshot, not every one.
 
-    `resource` is the part of the snapshot that it follows; empty means all of it.
+    `resource` is the part of the snapshot that it follows; empty means all of it. What one says
+    that is not `waited_for` is remembered, and decides nothing.
     """
 
     def __init__(
-        self, store: SnapshotStore, kind: SubscriberKind = "module", resource: str = ""
+        self,
+        store: SnapshotStore,
+        kind: SubscriberKind = "module",
+        resource: str = "",
+        *,
+        waited_for: bool = True,
     ) -> None:
         self.kind = kind
         self.resource = resource
+        self.waited_for = waited_for
         self._store = store
         self._delivered = 0
         self.acked_generation = 0
@@ -96,16 +103,17 @@ class SnapshotStore:
 
     @contextmanager
     def subscribe(
-        self, kind: SubscriberKind = "module", resource: str = ""
+        self, kind: SubscriberKind = "module", resource: str = "", *, waited_for: bool = True
     ) -> Iterator[Subscription]:
         """A subscription that counts as live while the context is open."""
-        subscription = Subscription(self, kind, resource)
+        subscription = Subscription(self, kind, resource, waited_for=waited_for)
         self._subscriptions.append(subscription)
         try:
             yield subscription
         finally:
             self._subscriptions.remove(subscription)
-            self._refused = max(self._refused, subscription.refused_generation)
+            if subscription.waited_for:
+                self._refused = max(self._refused, subscription.refused_generation)
             self.notify()
 
     async def acknowledged(self, generation: int) -> None:
@@ -116,10 +124,10 @@ class SnapshotStore:
     def is_acknowledged(self, generation: int) -> bool:
         """Whether every live subscription has acknowledged `generation` or a later one.
 
-        Not if someone refused it, or a later one, and left.
+        Not if someone refused it, or a later one, and left. Of those that are waited for.
         """
         return self._refused < generation and all(
-            s.acked_generation >= generation for s in self._subscriptions
+            s.acked_generation >= generation for s in self._subscriptions if s.waited_for
         )
 
     async def changed(self) -> None:

@@ -10,6 +10,9 @@ import yaml
 
 Object = Mapping[str, Any]
 
+# Files that have it may be written anew.
+MARKER = "Written by `meshkey istio generate`: change the values, not this file."
+
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc] # no type hints
     """Lists indented below their key, several lines of text as a block: as people write them."""
@@ -39,8 +42,21 @@ class Document:
 
     def text(self) -> str:
         """The file's content."""
-        comment = "".join(f"# {line}".rstrip() + "\n" for line in self.about.splitlines())
+        lines = (MARKER, *self.about.splitlines())
+        comment = "".join(f"# {line}".rstrip() + "\n" for line in lines)
         return comment + "---\n".join(dumped(each) for each in self.objects)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file of meshkey's own that is written as it is; `about` is in the file itself."""
+
+    path: str
+    content: str
+
+    def text(self) -> str:
+        """The file's content."""
+        return self.content
 
 
 def dumped(value: Any) -> str:

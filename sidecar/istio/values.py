@@ -14,7 +14,10 @@ services:                             # what these namespaces and gateways call,
   service_accounts: [demo/server]
 gateways:
 - {name: ingress, namespace: istio-ingress, labels: {istio: ingress}}
+  # mutual: [{port: 15443, hosts: [a.example]}]   its ISTIO_MUTUAL servers
 ```
+
+docs/istio-values.md lists every value there is.
 """
 
 from __future__ import annotations
@@ -75,10 +78,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Ca:
-    """`signer` is the Kubernetes signerName, for `CaKind.KUBERNETES` alone."""
+    """`signer` is the Kubernetes signerName, for `CaKind.KUBERNETES` alone.
+
+    `trust_bundle` is the ClusterTrustBundle with that signer's roots; without it they are those
+    that Istio mounts into each pod.
+    """
 
     kind: CaKind = CaKind.ISTIOD
     signer: str | None = None
+    trust_bundle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,17 +115,34 @@ class Service:
 
 
 @dataclass(frozen=True)
+class MutualServer:
+    """A server of TLS mode ISTIO_MUTUAL.
+
+    `port`: the pod's. `hosts`: as the Gateway has them; empty if all servers of the port are such.
+    """
+
+    port: int
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Gateway:
     """A gateway of Istio's gateway chart, by its pods' labels."""
 
     name: str
     namespace: str
     labels: Mapping[str, str]
+    mutual: tuple[MutualServer, ...] = ()
 
 
 @dataclass(frozen=True)
 class Values:
-    """All of it. `policies` are files with the AuthorizationPolicies that name principals."""
+    """All of it. `policies` are files with the AuthorizationPolicies that name principals.
+
+    `devices` are resources of device plugins, by their names, in place of those that the kind of
+    token asks for by default. `node_profiles`: whether the seccomp and AppArmor profiles of
+    `node/` are on the nodes.
+    """
 
     trust_domain: str
     images: Images
@@ -128,3 +153,11 @@ class Values:
     services: tuple[Service, ...]
     gateways: tuple[Gateway, ...]
     policies: tuple[Path, ...]
+    devices: Mapping[str, str] | None = None
+    node_profiles: bool = False
+
+    @property
+    def signer_namespaces(self) -> tuple[str, ...]:
+        """Namespaces with pods that have a sidecar of ours."""
+        names = [namespace.name for namespace in self.namespaces]
+        return tuple(dict.fromkeys([*names, *(gateway.namespace for gateway in self.gateways)]))

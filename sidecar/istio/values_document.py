@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from enum import StrEnum
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-from typing import Protocol as Shape
+from typing import Any
 
 from sidecar.core.spiffe import SpiffeId, trust_domain
-from sidecar.errors import ConfigurationError
+from sidecar.istio.table import (
+    LABEL,
+    Table,
+    items,
+    label,
+    mistake,
+    one_of,
+    port_number,
+    some,
+    switch,
+    text,
+)
 from sidecar.istio.values import (
     Ca,
     CaKind,
@@ -18,6 +28,7 @@ from sidecar.istio.values import (
     Images,
     Istio,
     Mtls,
+    MutualServer,
     Namespace,
     Port,
     Protocol,
@@ -26,17 +37,11 @@ from sidecar.istio.values import (
     Values,
 )
 
-_T = TypeVar("_T")
-_Result_co = TypeVar("_Result_co", covariant=True)
-# RFC 1123 labels and names made of them, as Kubernetes wants them.
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_HOST = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
-
-
-class _Convert(Shape[_Result_co]):
-    """From a value of the document, and where it stands for the error."""
-
-    def __call__(self, where: str, value: Any, /) -> _Result_co: ...
+_HOST = re.compile(rf"{LABEL.pattern}(\.{LABEL.pattern})*")
+# A name with its vendor's domain, as device plugins advertise them.
+_RESOURCE = re.compile(rf"{_HOST.pattern}/[A-Za-z0-9]([-._A-Za-z0-9]{{0,61}}[A-Za-z0-9])?")
+_QUANTITY = re.compile(r"[1-9][0-9]*([KMGT]i?)?")
+_NO_DEVICES: Mapping[str, str] = {}
 
 
 def parse(document: Any) -> Values:
@@ -45,167 +50,109 @@ def parse(document: Any) -> Values:
     Raises:
         ConfigurationError: naming the value, what is wrong and what is expected.
     """
-    root = _Table("values", document)
+    root = Table("values", document)
     domain = root.take("trust_domain", _trust_domain)
     values = Values(
         trust_domain=domain,
         images=root.take("images", _images),
         istio=root.take("istio", _istio, Istio()),
-        token=root.take("token", _one_of(Token), Token.SOFTHSM2),
+        token=root.take("token", one_of(Token), Token.SOFTHSM2),
         ca=root.take("ca", _ca, Ca()),
-        namespaces=root.take("namespaces", _some(_namespace)),
-        services=root.take("services", _list(lambda where, v: _service(where, v, domain)), ()),
-        gateways=root.take("gateways", _list(_gateway), ()),
-        policies=root.take("policies", _list(lambda where, v: Path(_text(where, v))), ()),
+        namespaces=root.take("namespaces", some(_namespace)),
+        services=root.take("services", items(lambda where, v: _service(where, v, domain)), ()),
+        gateways=root.take("gateways", items(_gateway), ()),
+        policies=root.take("policies", items(lambda where, v: Path(text(where, v))), ()),
+        devices=root.take("devices", _devices, _NO_DEVICES) or None,
+        node_profiles=root.take("node_profiles", switch, False),
     )
     root.end()
+    _once("values.namespaces", (namespace.name for namespace in values.namespaces))
+    _once("values.services", (service.host for service in values.services))
+    _once("values.gateways", (f"{each.namespace}/{each.name}" for each in values.gateways))
     return values
 
 
-class _Table:
-    """A mapping whose values are taken one by one; what is left over is a mistake."""
-
-    def __init__(self, where: str, value: Any) -> None:
-        if not isinstance(value, dict):
-            raise _mistake(where, "a mapping is needed")
-        self._where = where
-        self._left = dict(value)
-        self._known: list[str] = []
-
-    def take(self, key: str, convert: _Convert[_T], default: _T | None = None) -> _T:
-        self._known.append(key)
-        if key in self._left:
-            return convert(f"{self._where}.{key}", self._left.pop(key))
-        if default is None:
-            raise _mistake(f"{self._where}.{key}", "is missing")
-        return default
-
-    def end(self) -> None:
-        for key in self._left:
-            raise _mistake(f"{self._where}.{key}", f"unknown; known: {', '.join(self._known)}")
-
-
-def _mistake(where: str, what: str) -> ConfigurationError:
-    return ConfigurationError(f"{where}: {what}")
-
-
-def _text(where: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise _mistake(where, "a text is needed; put it in quotes if it looks like something else")
-    return value
+def _once(where: str, names: Iterable[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise mistake(where, f"{name} is there {times} times: say all of it once")
 
 
 def _trust_domain(where: str, value: Any) -> str:
     try:
-        return trust_domain(_text(where, value))
+        return trust_domain(text(where, value))
     except ValueError as error:
-        raise _mistake(where, str(error)) from None
-
-
-def _label(where: str, value: Any) -> str:
-    if not _LABEL.fullmatch(_text(where, value)):
-        raise _mistake(where, f"{value!r} is no name of Kubernetes: use a-z, 0-9 and dashes")
-    return str(value)
+        raise mistake(where, str(error)) from None
 
 
 def _host(where: str, value: Any) -> str:
-    if not _HOST.fullmatch(_text(where, value)) or "." not in value:
-        raise _mistake(
+    if not _HOST.fullmatch(text(where, value)) or "." not in value:
+        raise mistake(
             where, f"{value!r}: the whole name is needed, as in server.demo.svc.cluster.local"
         )
     return str(value)
 
 
-def _number(where: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
-        raise _mistake(where, "a port number is needed")
-    return value
-
-
-_E = TypeVar("_E", bound=StrEnum)
-
-
-def _one_of(kind: type[_E]) -> _Convert[_E]:
-    def convert(where: str, value: Any) -> _E:
-        if value not in list(kind):
-            raise _mistake(where, f"{value!r}: use one of {', '.join(kind)}")
-        return kind(value)
-
-    return convert
-
-
-def _list(convert: _Convert[_T]) -> _Convert[tuple[_T, ...]]:
-    def convert_all(where: str, value: Any) -> tuple[_T, ...]:
-        if not isinstance(value, list):
-            raise _mistake(where, "a list is needed")
-        return tuple(convert(f"{where}[{index}]", each) for index, each in enumerate(value))
-
-    return convert_all
-
-
-def _some(convert: _Convert[_T]) -> _Convert[tuple[_T, ...]]:
-    def convert_all(where: str, value: Any) -> tuple[_T, ...]:
-        if not (converted := _list(convert)(where, value)):
-            raise _mistake(where, "an empty list: name at least one")
-        return converted
-
-    return convert_all
-
-
 def _images(where: str, value: Any) -> Images:
-    table = _Table(where, value)
-    images = Images(meshkey=table.take("meshkey", _text), proxy=table.take("proxy", _text))
+    table = Table(where, value)
+    images = Images(meshkey=table.take("meshkey", text), proxy=table.take("proxy", text))
     table.end()
     return images
 
 
 def _istio(where: str, value: Any) -> Istio:
-    table = _Table(where, value)
+    table = Table(where, value)
     istio = Istio(
-        namespace=table.take("namespace", _label, Istio.namespace),
-        revision=table.take("revision", lambda w, v: v and _label(w, v), Istio.revision),
+        namespace=table.take("namespace", label, Istio.namespace),
+        revision=table.take("revision", lambda w, v: v and label(w, v), Istio.revision),
     )
     table.end()
     return istio
 
 
 def _ca(where: str, value: Any) -> Ca:
-    table = _Table(where, value)
-    kind = table.take("kind", _one_of(CaKind), CaKind.ISTIOD)
-    signer = table.take("signer", _text, "")
+    table = Table(where, value)
+    kind = table.take("kind", one_of(CaKind), CaKind.ISTIOD)
+    signer = table.take("signer", text, "")
+    trust_bundle = table.take("trust_bundle", text, "")
     table.end()
     if (kind is CaKind.KUBERNETES) != bool(signer):
-        raise _mistake(f"{where}.signer", "the signerName; for kind kubernetes, and for it alone")
-    return Ca(kind, signer or None)
+        raise mistake(f"{where}.signer", "the signerName; for kind kubernetes, and for it alone")
+    if trust_bundle and kind is not CaKind.KUBERNETES:
+        raise mistake(
+            f"{where}.trust_bundle", f"{kind} has its roots in a file of each pod: leave it out"
+        )
+    return Ca(kind, signer or None, trust_bundle or None)
 
 
 def _namespace(where: str, value: Any) -> Namespace:
-    table = _Table(where, value)
+    table = Table(where, value)
     namespace = Namespace(
-        name=table.take("name", _label), mtls=table.take("mtls", _one_of(Mtls), Mtls.STRICT)
+        name=table.take("name", label), mtls=table.take("mtls", one_of(Mtls), Mtls.STRICT)
     )
     table.end()
     return namespace
 
 
 def _service(where: str, value: Any, domain: str) -> Service:
-    table = _Table(where, value)
+    table = Table(where, value)
     service = Service(
         host=table.take("host", _host),
-        ports=table.take("ports", _some(_port)),
+        ports=table.take("ports", some(_port)),
         peers=table.take(
-            "service_accounts", _some(lambda where, v: _service_account(where, v, domain))
+            "service_accounts", some(lambda where, v: _service_account(where, v, domain))
         ),
     )
     table.end()
+    _once(f"{where}.ports", (str(port.number) for port in service.ports))
     return service
 
 
 def _port(where: str, value: Any) -> Port:
-    table = _Table(where, value)
+    table = Table(where, value)
     port = Port(
-        number=table.take("number", _number),
-        protocol=table.take("protocol", _one_of(Protocol), Protocol.HTTP),
+        number=table.take("number", port_number),
+        protocol=table.take("protocol", one_of(Protocol), Protocol.HTTP),
     )
     table.end()
     return port
@@ -213,30 +160,59 @@ def _port(where: str, value: Any) -> Port:
 
 def _service_account(where: str, value: Any, domain: str) -> SpiffeId:
     """`namespace/name` in the mesh's own trust domain, or a whole SPIFFE ID of another's."""
-    text = _text(where, value)
+    account = text(where, value)
     try:
-        if text.startswith("spiffe://"):
-            return SpiffeId.parse(text)
-        namespace, slash, name = text.partition("/")
+        if account.startswith("spiffe://"):
+            return SpiffeId.parse(account)
+        namespace, slash, name = account.partition("/")
         if namespace and slash and name:
             return SpiffeId.parse(f"spiffe://{domain}/ns/{namespace}/sa/{name}")
     except ValueError as error:
-        raise _mistake(where, str(error)) from None
-    raise _mistake(where, f"{text!r}: use namespace/name, or a SPIFFE ID")
+        raise mistake(where, str(error)) from None
+    raise mistake(where, f"{account!r}: use namespace/name, or a SPIFFE ID")
 
 
 def _gateway(where: str, value: Any) -> Gateway:
-    table = _Table(where, value)
+    table = Table(where, value)
     gateway = Gateway(
-        name=table.take("name", _label),
-        namespace=table.take("namespace", _label),
+        name=table.take("name", label),
+        namespace=table.take("namespace", label),
         labels=table.take("labels", _labels),
+        mutual=table.take("mutual", items(_mutual_server), ()),
     )
     table.end()
     return gateway
 
 
+def _mutual_server(where: str, value: Any) -> MutualServer:
+    table = Table(where, value)
+    server = MutualServer(
+        port=table.take("port", port_number),
+        hosts=table.take("hosts", items(text), ()),
+    )
+    table.end()
+    return server
+
+
 def _labels(where: str, value: Any) -> Mapping[str, str]:
     if not isinstance(value, dict) or not value:
-        raise _mistake(where, "labels of the gateway's pods are needed, as in {istio: ingress}")
-    return {_text(where, key): _text(f"{where}.{key}", each) for key, each in value.items()}
+        raise mistake(where, "labels of the gateway's pods are needed, as in {istio: ingress}")
+    return {text(where, key): text(f"{where}.{key}", each) for key, each in value.items()}
+
+
+def _devices(where: str, value: Any) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not value:
+        raise mistake(where, "resources are needed, as in {githedgehog.com/tpmrm: 1}")
+    return {_resource(where, key): _quantity(f"{where}.{key}", v) for key, v in value.items()}
+
+
+def _resource(where: str, value: Any) -> str:
+    if not _RESOURCE.fullmatch(text(where, value)):
+        raise mistake(where, f"{value!r} is no resource of a device plugin: use domain/name")
+    return str(value)
+
+
+def _quantity(where: str, value: Any) -> str:
+    if isinstance(value, bool) or not _QUANTITY.fullmatch(str(value)):
+        raise mistake(where, "a quantity is needed, as in 1 or 32Mi")
+    return str(value)

@@ -25,7 +25,7 @@ from sidecar.sds.names import (
     shown,
 )
 from sidecar.sds.root_files import RootFiles
-from sidecar.sds.watched import Watched
+from sidecar.sds.watched import RefusedCertificates, Watched
 from sidecar.telemetry import SdsCounts
 
 # So many names of identities and files are listed at most: a status travels in a header.
@@ -45,12 +45,14 @@ class SecretSource:
         root_validator: RootValidator,
         counts: SdsCounts,
         admitted: Admitted,
+        refused_certificates: RefusedCertificates = RefusedCertificates.ALARM,
     ) -> None:
         self.counts = counts
         self._admitted = admitted
         self._registry = registry
         self._files = files
         self._root_validator = root_validator
+        self._refusals_expected = refused_certificates is RefusedCertificates.EXPECTED
 
     def require_known(self, name: str) -> None:
         """Raises `UnknownSecret` where no identity or file of ours can have it.
@@ -83,8 +85,8 @@ class SecretSource:
         if isinstance(meant, RootsInFile):
             await self._follow_file(watched, meant.path, changed)
         else:
-            identity = self._identity(meant.identity)
-            await _follow_identity(watched, meant, identity, changed)
+            watched.refusal_expected = self._refusals_expected and isinstance(meant, CertificateOf)
+            await _follow_identity(watched, meant, self._identity(meant.identity), changed)
 
     def refuse(self, name: str) -> NoReturn:
         """Raises `UnknownSecret` for a name that is well-formed and stands for nothing."""
@@ -123,7 +125,8 @@ async def _follow_identity(
     identity: Identity,
     changed: Callable[[], None],
 ) -> None:
-    with identity.store.subscribe("sds", watched.name) as subscription:
+    waited_for = not watched.refusal_expected
+    with identity.store.subscribe("sds", watched.name, waited_for=waited_for) as subscription:
         watched.answer = subscription.answer
         while True:
             newest = await subscription.next()

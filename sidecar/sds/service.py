@@ -27,6 +27,7 @@ from sidecar.sds.secret_source import SecretSource
 from sidecar.sds.sotw import SotwExchange
 from sidecar.sds.stream import SecretStream
 from sidecar.sds.verdicts import Verdicts
+from sidecar.sds.watched import RefusedCertificates
 from sidecar.telemetry import SdsCounts
 
 _SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
@@ -55,10 +56,12 @@ class SdsService:
         root_validator: RootValidator,
         callers: Callers,
         file_interval: timedelta = _FILE_INTERVAL,
+        refused_certificates: RefusedCertificates = RefusedCertificates.ALARM,
     ) -> None:
         self._registry = registry
         self._files = RootFiles(file_roots, file_interval)
         self._root_validator = root_validator
+        self._refused_certificates = refused_certificates
         self._counts = counts
         self._calls = AdmittedCalls(callers, counts.callers)
         self._verdicts = Verdicts(counts)
@@ -132,7 +135,12 @@ class SdsService:
 
     def _source(self, admitted: Admitted) -> SecretSource:
         return SecretSource(
-            self._registry, self._files, self._root_validator, self._counts, admitted
+            self._registry,
+            self._files,
+            self._root_validator,
+            self._counts,
+            admitted,
+            self._refused_certificates,
         )
 
     async def _fetched(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -24,6 +24,8 @@ class Verdicts:
     def __init__(self, counts: SdsCounts, clock: Callable[[], float] = time.monotonic) -> None:
         self._counts = counts
         self._quiet = Quiet(clock)
+        # Secrets whose refusal was expected and has been told: once is enough.
+        self._told: set[str] = set()
 
     def judge(
         self,
@@ -33,7 +35,10 @@ class Verdicts:
     ) -> None:
         """`request` speaks of a response with these secrets in these versions."""
         if request.HasField("error_detail"):
-            self._counts.nacks += 1
+            if response and all(watched.refusal_expected for watched, _ in response):
+                self._counts.expected_nacks += 1
+            else:
+                self._counts.nacks += 1
             error = _printable(request.error_detail.message[:_MAX_REASON]) or "no reason given"
         else:
             self._counts.acks += 1
@@ -43,13 +48,26 @@ class Verdicts:
         if error:
             # Names that were answered are few: each stands for something that is configured.
             # Others come from outside, and are not remembered.
+            expected = {watched.name for watched, _ in response if watched.refusal_expected}
+            self._report_expected(expected - self._told, error, node)
             for name, version in [(w.name, v) for w, v in response if v] or [("", ABSENT)]:
-                self._report(name, version, error, node)
+                if name not in expected:
+                    self._report(name, version, error, node)
 
     def refuse(self, error: MeshkeyError) -> None:
         """Logs what a client asked for in vain."""
         if (suppressed := self._quiet.suppressed(type(error))) is not None:
             log.warning("secret not served", error=str(error), suppressed=suppressed)
+
+    def _report_expected(self, names: Collection[str], error: str, node: str) -> None:
+        for name in names:
+            log.info(
+                "certificate refused by subscriber, as is expected",
+                secret=name,
+                error=error,
+                node=_printable(node),
+            )
+        self._told.update(names)
 
     def _report(self, name: str, version: str, error: str, node: str) -> None:
         if (suppressed := self._quiet.suppressed(name)) is not None:

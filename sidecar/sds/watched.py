@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 from sidecar.sds.resources import version
 
 # Of a secret that was there, or may come, and is not there now.
 ABSENT = ""
+
+
+class RefusedCertificates(Enum):
+    """What it means that a client refuses a certificate. A refusal of roots is always one."""
+
+    # It goes on with the one before: that key is kept, and an error is logged.
+    ALARM = "alarm"
+    # It signs through the module, which follows the identity itself; what is asked for here is
+    # asked for in vain.
+    EXPECTED = "expected"
 
 
 class Watched:
@@ -24,6 +35,8 @@ class Watched:
         self.version: str | None = None
         # Its identity was ended on command: it is not there, and nobody is wrong to ask for it.
         self.withdrawn = False
+        # Whether it is a certificate of which no client is thought to make use.
+        self.refusal_expected = False
         # Of the newest content that the client has been sent, or has said that it has.
         self._sent: str | None = None
         # The newest generation with the content that was sent.

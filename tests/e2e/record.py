@@ -9,7 +9,9 @@ from sidecar.demo.envoy import Envoy
 from sidecar.demo.processes import wait_for
 
 _PREFIX = "dynamicmodulescustom.meshkey."
-_GAUGES = re.compile(r"in_flight|in_flight_max|generation|connected|workers|allow_any_workload")
+_GAUGES = re.compile(
+    "in_flight|in_flight_max|generation|connected|workers|allow_any_workload|lists_missing"
+)
 
 
 class Record:
@@ -33,7 +35,7 @@ class Record:
         return self._counted("peers.")
 
     def connections(self) -> dict[str, int]:
-        """{"server.closed.peer_denied": 1}: established, and closed because of the signer."""
+        """{"server.closed.peer_denied": 1}: established, and closed by the module."""
         return self._counted("connections.")
 
     def logged(self) -> list[str]:

@@ -39,9 +39,17 @@ WRONG_CLUSTERS = {
         {PEERS: "peers: {spiffe_ids: []}"},
         "cluster rejected: peers.spiffe_ids is empty: name every SPIFFE ID that may answer",
     ),
+    "a file of peers with a relative path": (
+        {PEERS: "peers: {file: peers.json, entry: server}"},
+        'cluster rejected: peers.file "peers.json" must be an absolute path',
+    ),
+    "an entry of a file of peers without a name": (
+        {PEERS: 'peers: {file: /peers.json, entry: ""}'},
+        "cluster rejected: peers.entry is empty: name a list of the file",
+    ),
     "no peers": (
         {PEERS: "peers: {}"},
-        "cluster rejected: peers: exactly one of spiffe_ids and trust_domain is required",
+        "cluster rejected: peers: exactly one of spiffe_ids, trust_domain and file is required",
     ),
     "no matcher at all": ({PEERS: ""}, "cluster rejected: configuration: missing field `peers`"),
     "a peer that is no SPIFFE ID": (
@@ -55,7 +63,7 @@ WRONG_CLUSTERS = {
     ),
     "any workload and a list": (
         {PEERS: f"{PEERS}\n            allow_any_workload: true"},
-        "cluster rejected: allow_any_workload contradicts an exact list of peers.spiffe_ids",
+        "cluster rejected: allow_any_workload contradicts an exact list of peers",
     ),
     "an unknown key": (
         {PEERS: f"{PEERS}\n            verify_peers: false"},
@@ -88,6 +96,10 @@ WRONG_LISTENERS = {
     "an empty list of peers in the companion": (
         companion_peers("{spiffe_ids: []}"),
         "meshkey_peer: peers.spiffe_ids is empty: name every SPIFFE ID that may answer",
+    ),
+    "a file of peers without an entry in the companion": (
+        companion_peers("{file: /peers.json}"),
+        "meshkey_peer: peers.file and peers.entry belong together",
     ),
     "an unknown key in the companion": (
         companion_peers("{spiffe_id: x}"),

@@ -49,6 +49,7 @@ def _locked(lock: str) -> dict[str, str]:
 def test_the_locks_agree() -> None:
     runtime, kubernetes, dev = map(_locked, ["runtime.lock", "kubernetes.lock", "dev.lock"])
     assert runtime.items() < kubernetes.items() < dev.items()
+    assert runtime.items() < _locked("istio.lock").items() < dev.items()
 
 
 def test_each_extra_of_production_has_a_lock_that_holds_it() -> None:

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from sidecar.config.load import load
+from sidecar.config.settings import SdsSettings
 from sidecar.sds.names import RootValidator
+from sidecar.sds.watched import RefusedCertificates
 
 ROOT = Path(__file__).parents[2]
 _SHOWN = re.compile(r"^```yaml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -37,12 +39,19 @@ def test_the_snippets_are_parts_of_a_tested_bootstrap() -> None:
     assert sorted(_SHOWN.findall(page)) == sorted(tested)
 
 
-def test_the_section_of_the_configuration_is_read_as_it_stands(tmp_path: Path) -> None:
+def test_the_sections_of_the_configuration_are_read_as_they_stand(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "sds.md").read_text(encoding="utf-8")
-    (section,) = _SECTION.findall(page)
-    config = tmp_path / "meshkey.toml"
+    first, in_a_pod = (_loaded(section, tmp_path) for section in _SECTION.findall(page))
+    assert RootValidator(first.root_validator) is RootValidator.SPIFFE
+    assert first.file_roots == {Path("/etc/roots/partner.pem")}
+    for section in (first, in_a_pod):
+        expected = RefusedCertificates(section.refused_certificates)
+        assert expected is RefusedCertificates.EXPECTED
+
+
+def _loaded(section: str, directory: Path) -> SdsSettings:
+    config = directory / "meshkey.toml"
     config.write_text(_REST + section, encoding="utf-8")
     sds = load(config, {}).sds
     assert sds
-    assert RootValidator(sds.root_validator) is RootValidator.SPIFFE
-    assert sds.file_roots == {Path("/etc/roots/partner.pem")}
+    return sds

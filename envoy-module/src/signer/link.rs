@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Pauses before a request that the signer put off is repeated.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_millis(100);
-/// How often connections are looked through for those that have expired.
+/// How often connections are looked through for those that may go on no longer.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// A signer, one of its identities, and what to show it. Every listener and
@@ -136,10 +136,10 @@ pub fn open(address: &Address) -> Result<Arc<LinkHandle>, String> {
     let link = Arc::new(Link::new(address));
     let runtime = runtime::handle()?;
     let connecting = runtime.spawn(session::keep_connected(link.clone()));
-    let expiring = runtime.spawn(keep_expiring(link.clone()));
+    let sweeping = runtime.spawn(keep_sweeping(link.clone()));
     let handle = Arc::new(LinkHandle {
         link,
-        tasks: [connecting.abort_handle(), expiring.abort_handle()],
+        tasks: [connecting.abort_handle(), sweeping.abort_handle()],
         pools: Default::default(),
     });
     links.insert(address.clone(), Arc::downgrade(&handle));
@@ -196,9 +196,10 @@ impl Link {
         close(&ended);
     }
 
-    /// Closes the connections that have outlived their peers' certificates.
-    pub fn expire(&self, now: SystemTime) {
-        let ended = self.state().standing.expire(now);
+    /// Closes the connections that have outlived their peers' certificates, or whose
+    /// peers are on their lists no more.
+    pub fn sweep(&self, now: SystemTime) {
+        let ended = self.state().standing.sweep(now);
         close(&ended);
     }
 
@@ -344,10 +345,10 @@ impl Link {
 }
 
 /// A connection has no timer of its own.
-async fn keep_expiring(link: Arc<Link>) {
+async fn keep_sweeping(link: Arc<Link>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        link.expire(SystemTime::now());
+        link.sweep(SystemTime::now());
     }
 }
 

@@ -313,7 +313,7 @@ fn denying(sequence: u64, peer: &str) -> Option<DeniedPeers> {
 fn establish(link: &Arc<Link>, peer: &str, key_id: &[u8]) -> Result<Entered, Failure> {
     let target = Target::new(TransportSocket(std::ptr::null_mut()));
     let peer = peer.parse().unwrap();
-    link.enter(Connection::new(peer, key_id.to_vec(), None, target))
+    link.enter(Connection::new(peer, key_id.to_vec(), None, None, target))
 }
 
 fn ended(entered: &Entered) -> Option<Reason> {

@@ -1,5 +1,5 @@
 //! What a signer has taken back of an identity, and the connections that were
-//! made with it.
+//! made with it. They also end when their peers' certificates or lists say so.
 //!
 //! A [`Standing`] lies under its link's lock: a connection is judged and entered
 //! in one step, and whoever takes something back finds every connection that was
@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use super::denied::DeniedPeers;
 use crate::failure::{Ending, Failure};
+use crate::peers::listed::Listed;
 use crate::spiffe::SpiffeId;
 use crate::wake::target::Target;
 
@@ -22,6 +23,8 @@ pub struct Connection {
     pub key_id: Vec<u8>,
     /// When it ends at the latest, if the peer's certificate matters for that.
     pub expires: Option<SystemTime>,
+    /// The list that its peer has to be on, if that can change.
+    pub listed: Option<Arc<Listed>>,
     pub target: Arc<Target>,
     /// Why it is to be closed, once it is.
     ended: OnceLock<Ended>,
@@ -45,15 +48,32 @@ impl Connection {
         peer: SpiffeId,
         key_id: Vec<u8>,
         expires: Option<SystemTime>,
+        listed: Option<Arc<Listed>>,
         target: Arc<Target>,
     ) -> Self {
         Self {
             peer,
             key_id,
             expires,
+            listed,
             target,
             ended: OnceLock::new(),
         }
+    }
+
+    fn check(&self, now: SystemTime) -> Result<(), Ended> {
+        if self.expires.is_some_and(|expires| expires <= now) {
+            return Err(expired(&self.peer));
+        }
+        self.check_listed()
+    }
+
+    fn check_listed(&self) -> Result<(), Ended> {
+        let checked = self.listed.as_ref().map(|listed| listed.check(&self.peer));
+        checked.unwrap_or(Ok(())).map_err(|failure| Ended {
+            ending: Ending::PeerUnexpected,
+            detail: failure.detail,
+        })
     }
 
     /// On the data path: one atomic load.
@@ -107,13 +127,10 @@ impl Standing {
         self.end_what_may_not_be()
     }
 
-    /// Ends the connections that have outlived their peers' certificates.
-    pub fn expire(&self, now: SystemTime) -> Vec<Arc<Connection>> {
-        let ended = self.connections.values().filter(|connection| {
-            connection.expires.is_some_and(|expires| expires <= now)
-                && connection.ended.set(expired(&connection.peer)).is_ok()
-        });
-        ended.cloned().collect()
+    /// Ends the connections that have outlived their peers' certificates, and those
+    /// whose peers are on their lists no more.
+    pub fn sweep(&self, now: SystemTime) -> Vec<Arc<Connection>> {
+        self.end_those(|connection| connection.check(now))
     }
 
     /// Whether handshakes may use the identity and this key of it.
@@ -162,13 +179,18 @@ impl Standing {
 
     fn check(&self, connection: &Connection) -> Result<(), Ended> {
         self.check_key(&connection.key_id)?;
-        self.check_peer(&connection.peer)
+        self.check_peer(&connection.peer)?;
+        connection.check_listed()
+    }
+
+    fn end_what_may_not_be(&self) -> Vec<Arc<Connection>> {
+        self.end_those(|connection| self.check(connection))
     }
 
     /// Those that are news, to be woken outside of the lock.
-    fn end_what_may_not_be(&self) -> Vec<Arc<Connection>> {
+    fn end_those(&self, judge: impl Fn(&Connection) -> Result<(), Ended>) -> Vec<Arc<Connection>> {
         let ended = self.connections.values().filter(|connection| {
-            let verdict = self.check(connection);
+            let verdict = judge(connection);
             verdict.is_err_and(|ended| connection.ended.set(ended).is_ok())
         });
         ended.cloned().collect()
@@ -188,12 +210,12 @@ mod tests {
     use crate::proto;
     use crate::signer::denied;
     use crate::testing::certificates::{CLIENT, SERVER};
-    use crate::testing::socket_path;
+    use crate::testing::{socket_path, until};
 
     fn connection(peer: &str, key_id: &[u8]) -> Arc<Connection> {
         let target = Target::new(TransportSocket(std::ptr::null_mut()));
         let peer = peer.parse().unwrap();
-        Arc::new(Connection::new(peer, key_id.to_vec(), None, target))
+        Arc::new(Connection::new(peer, key_id.to_vec(), None, None, target))
     }
 
     fn denied(ids: &[&str]) -> Arc<DeniedPeers> {
@@ -266,15 +288,42 @@ mod tests {
         let expires = SystemTime::now();
         let target = Target::new(TransportSocket(std::ptr::null_mut()));
         let peer = CLIENT.parse().unwrap();
-        let connection = Connection::new(peer, b"new".to_vec(), Some(expires), target);
+        let connection = Connection::new(peer, b"new".to_vec(), Some(expires), None, target);
         let connection = Arc::new(connection);
         standing.enter(connection.clone()).unwrap();
         let moment = std::time::Duration::from_millis(1);
-        assert!(standing.expire(expires - moment).is_empty());
-        assert_eq!(standing.expire(expires).len(), 1);
-        assert!(standing.expire(expires + moment).is_empty());
+        assert!(standing.sweep(expires - moment).is_empty());
+        assert_eq!(standing.sweep(expires).len(), 1);
+        assert!(standing.sweep(expires + moment).is_empty());
         assert_eq!(endings(&[connection]), [Some(Ending::PeerExpired)]);
         assert_eq!(endings(&others), [None; 4]);
+    }
+
+    #[test]
+    fn a_connection_ends_when_its_peer_is_taken_off_its_list() {
+        let path = socket_path().with_extension("json");
+        let write = |ids: &[&str]| {
+            let new = path.with_extension("new");
+            std::fs::write(&new, serde_json::json!({ "a": ids }).to_string()).unwrap();
+            std::fs::rename(&new, &path).unwrap();
+        };
+        write(&[CLIENT]);
+        let listed = Listed::open(&path, "a").unwrap();
+        let with = |peer: &str| {
+            let target = Target::new(TransportSocket(std::ptr::null_mut()));
+            let (peer, listed) = (peer.parse().unwrap(), Some(listed.clone()));
+            Arc::new(Connection::new(peer, b"k".to_vec(), None, listed, target))
+        };
+        let mut standing = Standing::new("default", Arc::default());
+        let client = with(CLIENT);
+        until("the list", || standing.enter(client.clone()).is_ok());
+        let refused = standing.enter(with(SERVER)).unwrap_err();
+        assert_eq!(refused.ending, Ending::PeerUnexpected);
+        assert!(standing.sweep(SystemTime::now()).is_empty());
+        write(&[SERVER]);
+        until("the end", || standing.sweep(SystemTime::now()).len() == 1);
+        assert_eq!(endings(&[client]), [Some(Ending::PeerUnexpected)]);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

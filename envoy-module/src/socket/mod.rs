@@ -219,7 +219,8 @@ impl Socket {
         target.has_fd(self.envoy.fd());
         let slack = self.factory.config.peer_expiry_slack;
         let expires = slack.map(|slack| peer.expires + slack);
-        let connection = Connection::new(peer.spiffe_id.clone(), key_id, expires, target);
+        let listed = self.factory.expected.listed().cloned();
+        let connection = Connection::new(peer.spiffe_id.clone(), key_id, expires, listed, target);
         let entered = self.factory.link.link.enter(connection)?;
         let _ = self.entered.set(entered);
         Ok(())

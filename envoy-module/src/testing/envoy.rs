@@ -10,8 +10,9 @@ use super::*;
 pub struct Seen {
     pub log: Vec<String>,
     pub filter_state: HashMap<String, String>,
-    /// Setting it is reported as done and changes nothing, as on a conflict.
-    pub filter_state_is_fixed: bool,
+    /// Setting this key is reported as done and changes nothing, as on a conflict.
+    pub fixed_filter_state: Option<String>,
+    pub metadata: Vec<[String; 3]>,
     pub closed: usize,
     pub continued: usize,
     pub commits: usize,
@@ -33,6 +34,7 @@ pub fn install() {
             network_filter_close,
             network_set_filter_state_bytes,
             network_get_filter_state_bytes,
+            network_set_dynamic_metadata_string,
             network_filter_scheduler_commit,
             transport_socket_set_is_readable,
             ..Host::inert()
@@ -73,8 +75,9 @@ unsafe extern "C" fn network_filter_close(_: *mut c_void, _: c_int) {
 
 unsafe extern "C" fn network_set_filter_state_bytes(_: *mut c_void, key: Bytes, to: Bytes) -> bool {
     seen(|seen| {
-        if !seen.filter_state_is_fixed {
-            seen.filter_state.insert(text(key), text(to));
+        let key = text(key);
+        if seen.fixed_filter_state.as_ref() != Some(&key) {
+            seen.filter_state.insert(key, text(to));
         }
     });
     true
@@ -93,6 +96,15 @@ unsafe extern "C" fn network_get_filter_state_bytes(
         }
         None => false,
     })
+}
+
+unsafe extern "C" fn network_set_dynamic_metadata_string(
+    _: *mut c_void,
+    namespace: Bytes,
+    key: Bytes,
+    value: Bytes,
+) {
+    seen(|seen| seen.metadata.push([namespace, key, value].map(text)));
 }
 
 unsafe extern "C" fn network_filter_scheduler_commit(_: *mut c_void, _: u64) {

@@ -5,16 +5,18 @@ use std::sync::{Arc, LazyLock};
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
-use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 
 use super::remote_key::{ClientSide, RemoteKey, ServerSide};
+use super::server::Server;
 use super::session::Session;
 use super::verifiers::{ClientVerifier, PeerVerifier, ServerVerifier};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::identity::snapshot::Snapshot;
+use crate::peers::Expected;
 use crate::signer::link::Link;
 use crate::stats::Role;
 
@@ -49,12 +51,13 @@ pub enum TlsConfig {
 impl TlsConfig {
     pub fn new(
         config: &Config,
+        expected: &Expected,
         link: &Arc<Link>,
         snapshot: &Arc<Snapshot>,
     ) -> Result<Self, Failure> {
         let verifier = PeerVerifier {
             bundles: snapshot.bundles.clone(),
-            expected: config.peers.clone(),
+            expected: expected.clone(),
             link: link.clone(),
             algorithms: PROVIDER.signature_verification_algorithms,
         };
@@ -67,9 +70,7 @@ impl TlsConfig {
 
     pub fn session(&self) -> Result<Session, Failure> {
         Ok(match self {
-            Self::Server(config) => {
-                Session::Server(Box::new(UnbufferedServerConnection::new(config.clone())?))
-            }
+            Self::Server(config) => Session::Server(Box::new(Server::new(config.clone())?)),
             Self::Client(config, name) => Session::Client(Box::new(
                 UnbufferedClientConnection::new(config.clone(), name.clone())?,
             )),

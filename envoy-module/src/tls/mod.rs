@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod configs;
 pub mod matcher;
 pub mod remote_key;
+pub mod server;
 pub mod session;
 pub mod verifiers;
 

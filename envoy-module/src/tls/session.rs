@@ -2,13 +2,14 @@
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::server::ServerConnectionData;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedConnectionCommon, UnbufferedStatus,
 };
 use rustls::{CommonState, Error};
 
+use super::server::Server;
 use crate::failure::{Failure, Reason};
 
 /// RFC 8446 5.1: the most plaintext in one record.
@@ -19,7 +20,7 @@ const RECORD_OVERHEAD: usize = 5 + 256;
 /// A client's or a server's connection.
 pub enum Session {
     Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
+    Server(Box<Server>),
 }
 
 /// What a call to [`Session::process`] came to.
@@ -46,7 +47,12 @@ impl Session {
     ) -> Result<Processed, Error> {
         match self {
             Self::Client(connection) => process(&mut ***connection, input, output, plaintext),
-            Self::Server(connection) => process(&mut ***connection, input, output, plaintext),
+            Self::Server(server) => {
+                if !server.decide(input)? {
+                    return Ok(Processed::default());
+                }
+                process(&mut **server.connection_mut(), input, output, plaintext)
+            }
         }
     }
 
@@ -71,7 +77,7 @@ impl Session {
     pub fn common(&self) -> &CommonState {
         match self {
             Self::Client(connection) => connection,
-            Self::Server(connection) => connection,
+            Self::Server(server) => server.connection(),
         }
     }
 
@@ -88,7 +94,7 @@ impl Session {
     ) -> Result<(), Failure> {
         match self {
             Self::Client(connection) => write(&mut ***connection, output, room, encrypt),
-            Self::Server(connection) => write(&mut ***connection, output, room, encrypt),
+            Self::Server(server) => write(&mut **server.connection_mut(), output, room, encrypt),
         }
     }
 }

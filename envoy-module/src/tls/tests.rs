@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Reason};
 use crate::identity::snapshot::Snapshot;
 use crate::peer::Peer;
+use crate::peers::Expected;
 use crate::signer::link::{self, LinkHandle};
 use crate::stats::Role;
 use crate::testing::certificates::{Authority, CLIENT, Certified, SERVER};
@@ -40,16 +41,30 @@ impl Side {
         own: &Certified,
         key: &Certified,
     ) -> Self {
+        let alpn = r#"["h2","http/1.1"]"#;
+        Self::speaking(alpn, role, (id, peer), ca, own, key)
+    }
+
+    /// `alpn`: a JSON list; `ids`: its own and the peer's.
+    fn speaking(
+        alpn: &str,
+        role: Role,
+        (id, peer): (&str, &str),
+        ca: &Authority,
+        own: &Certified,
+        key: &Certified,
+    ) -> Self {
         let path = socket_path();
         let signer = FakeSigner::start(&path, update(1, id, ca, own), signs_with(key));
         let json = format!(
-            r#"{{"signer":"{}","alpn":["h2","http/1.1"],"peers":{{"spiffe_ids":["{peer}"]}}}}"#,
+            r#"{{"signer":"{}","alpn":{alpn},"peers":{{"spiffe_ids":["{peer}"]}}}}"#,
             path.display()
         );
         let config = Config::parse(role, json.as_bytes()).unwrap();
         let link = link::open(&config.address).unwrap();
         let snapshot = wait(&link);
-        let tls = TlsConfig::new(&config, &link.link, &snapshot).unwrap();
+        let expected = Expected::open(&config.peers).unwrap();
+        let tls = TlsConfig::new(&config, &expected, &link.link, &snapshot).unwrap();
         Self {
             tls,
             snapshot,
@@ -129,8 +144,51 @@ fn both_sides_come_to_know_each_other() {
     assert_eq!(peer.tls, "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768");
     let (begin, end) = (format!("By={SERVER};Hash="), format!(";URI=\"{CLIENT}\""));
     assert!(peer.forwarded.starts_with(&begin) && peer.forwarded.ends_with(&end));
+    assert_eq!(peer.local.as_str(), SERVER);
     let peer = Peer::of(&at_client, &client.snapshot).unwrap();
     assert_eq!(peer.spiffe_id.as_str(), SERVER);
+    assert_eq!(peer.local.as_str(), CLIENT);
+}
+
+/// What both sides have agreed on.
+fn agreed(server: &str, client: &str, chunk: usize) -> [Vec<u8>; 2] {
+    let ca = Authority::new();
+    let (own, peer) = (ca.workload(SERVER), ca.workload(CLIENT));
+    let server = Side::speaking(server, Role::Server, (SERVER, CLIENT), &ca, &own, &own);
+    let client = Side::speaking(client, Role::Client, (CLIENT, SERVER), &ca, &peer, &peer);
+    let (mut at_server, mut at_client) = (server.session(), client.session());
+    shake(&mut at_server, &mut at_client, chunk).unwrap();
+    let peers = [
+        Peer::of(&at_server, &server.snapshot).unwrap(),
+        Peer::of(&at_client, &client.snapshot).unwrap(),
+    ];
+    assert_eq!(peers[0].spiffe_id.as_str(), CLIENT);
+    peers.map(|peer| peer.protocol)
+}
+
+#[test]
+fn a_server_that_is_offered_nothing_of_its_own_goes_on_without_a_protocol() {
+    let ours = r#"["h2","http/1.1"]"#;
+    for chunk in [1, 100, usize::MAX] {
+        let istio = agreed(ours, r#"["istio-http/1.1","istio"]"#, chunk);
+        assert_eq!(istio, [b"", b""]);
+        let shared = agreed(ours, r#"["istio","http/1.1"]"#, chunk);
+        assert_eq!(shared, [b"http/1.1", b"http/1.1"]);
+    }
+    assert_eq!(agreed(ours, "[]", usize::MAX), [b"", b""]);
+    assert_eq!(agreed("[]", ours, usize::MAX), [b"", b""]);
+}
+
+#[test]
+fn what_is_no_client_hello_is_answered_as_ever() {
+    let ca = Authority::new();
+    let (server, _client) = pair(&ca);
+    let (mut input, mut output) = (b"GET / HTTP/1.1\r\n\r\n".to_vec(), Vec::new());
+    let error = server
+        .session()
+        .process(&mut input, &mut output, &mut |_| {})
+        .unwrap_err();
+    assert_eq!(Failure::from(error).reason, Reason::Protocol);
 }
 
 /// Both sides have keys of this kind, and sign with the best of its schemes.

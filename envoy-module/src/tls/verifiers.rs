@@ -15,9 +15,9 @@ use rustls::{
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::certificate::Leaf;
-use super::matcher::PeerMatcher;
 use crate::failure::{Failure, Reason};
 use crate::identity::bundles::TrustBundles;
+use crate::peers::Expected;
 use crate::signer::link::Link;
 use crate::spiffe::SpiffeId;
 
@@ -26,7 +26,7 @@ use crate::spiffe::SpiffeId;
 #[derive(Debug)]
 pub struct PeerVerifier {
     pub bundles: Arc<TrustBundles>,
-    pub expected: PeerMatcher,
+    pub expected: Expected,
     /// Knows who is denied at the moment.
     pub link: Arc<Link>,
     pub algorithms: WebPkiSupportedAlgorithms,
@@ -206,6 +206,7 @@ mod tests {
     use crate::proto::DeniedPeers;
     use crate::testing::certificates::{Authority, CLIENT, Certified, DOMAIN, SERVER};
     use crate::testing::{address, socket_path};
+    use crate::tls::matcher::PeerMatcher;
 
     const OTHER: &str = "spiffe://other.mesh/a";
 
@@ -215,7 +216,7 @@ mod tests {
             .map(|(domain, ca)| (*domain, [ca.root.as_ref()]));
         PeerVerifier {
             bundles: Arc::new(TrustBundles::parse(roots).unwrap()),
-            expected,
+            expected: Expected::Fixed(expected),
             link: Arc::new(Link::new(&address(&socket_path()))),
             algorithms: rustls::crypto::aws_lc_rs::default_provider()
                 .signature_verification_algorithms,

@@ -95,11 +95,16 @@ async def test_followers_are_counted_by_kind_and_secrets_by_verdict(
     seen: Observed, world: World, identity: Identity
 ) -> None:
     seen.sds.streams, seen.sds.acks, seen.sds.nacks = 2, 7, 3
+    seen.sds.expected_nacks = 2
     with identity.store.subscribe("sds", "ROOTCA"), identity.store.subscribe("sds", "default"):
         numbers = _collected(seen, world)
     assert numbers.by("meshkey_subscribers", "kind") == {"module": 0, "sds": 2}
     assert numbers.value("meshkey_sds_streams") == 2
-    assert numbers.by("meshkey_sds_responses_total", "result") == {"ack": 7, "nack": 3}
+    assert numbers.by("meshkey_sds_responses_total", "result") == {
+        "ack": 7,
+        "nack": 3,
+        "expected_nack": 2,
+    }
 
 
 async def test_callers_that_were_refused_are_counted_by_service(

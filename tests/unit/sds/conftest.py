@@ -20,6 +20,7 @@ from sidecar.sds.root_files import RootFiles
 from sidecar.sds.secret_source import SecretSource
 from sidecar.sds.service import SdsService
 from sidecar.sds.verdicts import Verdicts
+from sidecar.sds.watched import RefusedCertificates
 from sidecar.telemetry import SdsCounts
 from tests.fakes.callers import AdmittedFake, Everyone, everything_of
 from tests.fixtures import certificates
@@ -37,6 +38,7 @@ class Sds:
     gateway: Identity
     file: Path
     root_validator: RootValidator = RootValidator.TRUSTED_CA
+    refused_certificates: RefusedCertificates = RefusedCertificates.ALARM
     now: float = 100.0
     counts: SdsCounts = field(default_factory=SdsCounts)
 
@@ -46,7 +48,12 @@ class Sds:
         self.admitted = AdmittedFake(everything_of("default", "edge"))
         self.callers = Everyone("default", "edge")
         self.source = SecretSource(
-            self.registry, files, self.root_validator, self.counts, self.admitted
+            self.registry,
+            files,
+            self.root_validator,
+            self.counts,
+            self.admitted,
+            self.refused_certificates,
         )
         self.verdicts = Verdicts(self.counts, lambda: self.now)
 
@@ -77,6 +84,7 @@ class Sds:
             self.root_validator,
             self.callers,
             OFTEN,
+            self.refused_certificates,
         )
 
 

@@ -1,0 +1,1 @@
+"""Traffic: whose keys Istio's listeners and clusters use, and whom they accept."""

@@ -1,0 +1,79 @@
+"""kustomize's own code on what is generated, and on what is committed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sidecar.istio.generate import generated
+from sidecar.istio.values import Token
+from sidecar.istio.written import written
+from tests.fixtures.istio_values import values
+from tests.fixtures.istiod import kustomized
+
+OVERLAYS = Path(__file__).parents[3] / "istio-overlays"
+_DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "server", "namespace": "demo"},
+    "spec": {
+        "selector": {"matchLabels": {"app": "server"}},
+        "template": {
+            "metadata": {"labels": {"app": "server"}, "annotations": {"mine": "stays"}},
+            "spec": {"containers": [{"name": "app", "image": "app"}]},
+        },
+    },
+}
+
+
+def keys(directory: Path) -> list[tuple[str, str | None, str]]:
+    return sorted(
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in kustomized(directory)
+    )
+
+
+@pytest.mark.parametrize("variant", [str(token) for token in Token])
+def test_the_root_applies_all_that_its_files_have(variant: str) -> None:
+    files = (OVERLAYS / variant / "namespaces").rglob("*.yaml")
+    objects = [
+        each
+        for file in files
+        if file.name != "kustomization.yaml"
+        for each in yaml.safe_load_all(file.read_text())
+    ]
+    expected = sorted(
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in objects
+    )
+    assert expected
+    assert keys(OVERLAYS / variant) == expected
+
+
+@pytest.mark.parametrize("variant", [str(token) for token in Token])
+def test_the_network_policies_are_applied_by_themselves(variant: str) -> None:
+    assert {kind for kind, _, _ in keys(OVERLAYS / variant / "network")} == {"NetworkPolicy"}
+
+
+def test_rights_come_with_the_root_where_there_are_any(tmp_path: Path) -> None:
+    of = values(ca={"kind": "kubernetes", "signer": "a.b/c"})
+    list(written(generated(of), tmp_path))
+    kinds = {kind for kind, _, _ in keys(tmp_path)}
+    assert {"ClusterRole", "ClusterRoleBinding", "ConfigMap"} <= kinds
+
+
+def test_the_component_asks_for_the_sidecar_and_changes_nothing_else(tmp_path: Path) -> None:
+    list(written(generated(values()), tmp_path / "meshkey"))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "server.yaml").write_text(yaml.safe_dump(_DEPLOYMENT))
+    kustomization = {"resources": ["server.yaml"], "components": ["../meshkey/inject"]}
+    (mine / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    (made,) = kustomized(mine)
+    annotations = made["spec"]["template"]["metadata"].pop("annotations")
+    assert annotations == {"mine": "stays", "inject.istio.io/templates": "sidecar,signer"}
+    unchanged = yaml.safe_load(yaml.safe_dump(_DEPLOYMENT))
+    unchanged["spec"]["template"]["metadata"].pop("annotations")
+    assert made == unchanged
