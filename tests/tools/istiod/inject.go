@@ -123,8 +123,11 @@ func reviewed(webhook http.Handler, namespace string, pod []byte) ([]byte, error
 	if err := json.Unmarshal(recorder.Body.Bytes(), &answer); err != nil {
 		return nil, fmt.Errorf("the webhook: %w", err)
 	}
-	if answer.Response == nil || !answer.Response.Allowed {
+	if answer.Response == nil {
 		return nil, fmt.Errorf("the webhook: %s", recorder.Body)
+	}
+	if !answer.Response.Allowed {
+		return nil, fmt.Errorf("the webhook: %s", answer.Response.Result.Message)
 	}
 	if len(answer.Response.Patch) == 0 {
 		return nil, fmt.Errorf("the webhook leaves this pod alone")

@@ -1,7 +1,7 @@
-// Istio's own code, as the tests ask it: what its injector makes of a pod, what istiod gives a
-// proxy, whether it accepts an object; and what kustomize makes of a directory.
+// Istio's own code, as the tests ask it: what is installed, what its injector makes of a pod, what
+// istiod gives a proxy, whether it accepts an object; and what kustomize makes of a directory.
 //
-//	istiod inject|xds|validate|kustomize < request.json > answer.json
+//	istiod install|chart|inject|xds|validate|kustomize < request.json > answer.json
 //
 // A request that cannot be answered ends with one line on standard error and exit code 1.
 package main
@@ -19,6 +19,8 @@ import (
 
 // Each reads its request and returns what becomes the answer.
 var commands = map[string]func(request []byte) (any, error){
+	"install":   installed,
+	"chart":     charted,
 	"inject":    injected,
 	"xds":       generated,
 	"validate":  validated,
@@ -46,7 +48,7 @@ func main() {
 
 func run(arguments []string) (any, error) {
 	if len(arguments) != 1 || commands[arguments[0]] == nil {
-		return nil, fmt.Errorf("usage: istiod inject|xds|validate|kustomize < request.json")
+		return nil, fmt.Errorf("usage: istiod install|chart|inject|xds|validate|kustomize < request.json")
 	}
 	request, err := io.ReadAll(os.Stdin)
 	if err != nil {

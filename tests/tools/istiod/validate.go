@@ -2,15 +2,9 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
-	"strings"
+	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	kubeyaml "k8s.io/apimachinery/pkg/util/yaml"
-
-	"istio.io/istio/pilot/pkg/config/kube/crd"
-	"istio.io/istio/pkg/config/schema/collections"
 )
 
 type validateRequest struct {
@@ -32,41 +26,38 @@ func validated(request []byte) (any, error) {
 	if err := decode(request, &asked); err != nil {
 		return nil, err
 	}
+	objects, err := documents(asked.Config)
+	if err != nil {
+		return nil, err
+	}
 	verdicts := []verdict{}
-	documents := kubeyaml.NewYAMLOrJSONDecoder(strings.NewReader(asked.Config), 1<<20)
-	for {
-		var object json.RawMessage
-		if err := documents.Decode(&object); errors.Is(err, io.EOF) {
-			return verdicts, nil
-		} else if err != nil {
-			return nil, err
-		}
+	for _, object := range objects {
 		said, err := judged(object)
 		if err != nil {
 			return nil, err
 		}
 		verdicts = append(verdicts, said)
 	}
+	return verdicts, nil
 }
 
 func judged(object json.RawMessage) (verdict, error) {
 	var head metav1.PartialObjectMetadata
 	if err := json.Unmarshal(object, &head); err != nil {
-		return verdict{}, err
+		return verdict{}, fmt.Errorf("not an object: %w", err)
 	}
 	said := verdict{Kind: head.Kind, Namespace: head.Namespace, Name: head.Name}
-	configs, others, err := crd.ParseInputs(string(object))
-	switch {
-	case err != nil:
+	parsed, schema, err := istioObject(object)
+	if err != nil {
 		said.Error = err.Error()
-	case len(others) > 0:
-		said.Error = "none of Istio's objects"
+		return said, nil
 	}
-	for _, each := range configs {
-		schema, _ := collections.PilotGatewayAPI().FindByGroupVersionKind(each.GroupVersionKind)
-		if warning, _ := schema.ValidateConfig(each); warning != nil {
-			said.Warning = warning.Error()
-		}
+	warning, err := schema.ValidateConfig(parsed)
+	if warning != nil {
+		said.Warning = warning.Error()
+	}
+	if err != nil {
+		said.Error = err.Error()
 	}
 	return said, nil
 }

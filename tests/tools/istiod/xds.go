@@ -6,11 +6,12 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
-	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pilot/pkg/model"
 	fake "istio.io/istio/pilot/test/xds"
+	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/mesh"
 	"istio.io/istio/pkg/test"
 )
@@ -46,10 +47,11 @@ func generated(request []byte) (any, error) {
 	if err := decode(request, &asked); err != nil {
 		return nil, err
 	}
-	if err := known(asked.Config); err != nil {
+	objects, configs, err := read(asked)
+	if err != nil {
 		return nil, err
 	}
-	config, err := meshConfig(asked.Mesh)
+	settings, err := meshConfig(asked.Mesh)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +59,9 @@ func generated(request []byte) (any, error) {
 	failed := error(nil)
 	err = test.Wrap(func(t test.Failer) {
 		server := fake.NewFakeDiscoveryServer(t, fake.FakeOptions{
-			KubernetesObjectString: asked.Kubernetes,
-			ConfigString:           asked.Config,
-			MeshConfig:             config,
+			KubernetesObjects: objects,
+			Configs:           configs,
+			MeshConfig:        settings,
 		})
 		for name, each := range asked.Proxies {
 			if answer[name], failed = give(server, each); failed != nil {
@@ -80,19 +82,46 @@ func meshConfig(yaml string) (*meshconfig.MeshConfig, error) {
 	return mesh.ApplyMeshConfigDefaults(yaml)
 }
 
-// known refuses objects that istiod would leave out without a word.
-func known(config string) error {
-	if config == "" {
-		return nil
+// read takes what istiod would take, and refuses what it would leave out without a word.
+func read(asked xdsRequest) (objects []runtime.Object, configs []config.Config, err error) {
+	for name, each := range asked.Proxies {
+		if kind := model.NodeType(each.Type); kind != model.SidecarProxy && kind != model.Router {
+			return nil, nil, fmt.Errorf("proxy %s: type %q is neither sidecar nor router", name, each.Type)
+		}
 	}
-	_, others, err := crd.ParseInputs(config)
+	texts, err := documents(asked.Kubernetes)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	for _, each := range others {
-		return fmt.Errorf("%s %s is none of Istio's objects", each.Kind, each.Name)
+	for _, each := range texts {
+		object, err := kubernetesObject(each)
+		if err != nil {
+			return nil, nil, err
+		}
+		objects = append(objects, object)
 	}
-	return nil
+	configs, err = accepted(asked.Config)
+	return objects, configs, err
+}
+
+// accepted are the objects of a YAML stream, where Istio's validation accepts them all.
+func accepted(stream string) ([]config.Config, error) {
+	texts, err := documents(stream)
+	if err != nil {
+		return nil, err
+	}
+	var configs []config.Config
+	for _, each := range texts {
+		parsed, schema, err := istioObject(each)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := schema.ValidateConfig(parsed); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", parsed.GroupVersionKind.Kind, parsed.Name, err)
+		}
+		configs = append(configs, parsed)
+	}
+	return configs, nil
 }
 
 func give(server *fake.FakeDiscoveryServer, each proxy) (*given, error) {
