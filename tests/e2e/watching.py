@@ -8,7 +8,7 @@ from cryptography import x509
 from sidecar._proto.meshkey.signer.v1 import signer_pb2 as pb
 from sidecar._proto.meshkey.signer.v1 import signer_pb2_grpc
 from sidecar.demo.processes import wait_for
-from sidecar.demo.sidecars import Served, Sidecar
+from sidecar.demo.sidecars import Sidecar
 
 
 def leaf_of(sidecar: Sidecar) -> x509.Certificate:
@@ -21,7 +21,7 @@ def leaf_of(sidecar: Sidecar) -> x509.Certificate:
     return x509.load_der_x509_certificate(update.certificate_chain[0])
 
 
-def rotate(sidecar: Served) -> None:
+def rotate(sidecar: Sidecar) -> None:
     """A new key and certificate; returns when every subscriber has acknowledged them."""
     generation = sidecar.rotate()
 

@@ -9,8 +9,8 @@
 3. Listeners that iptables redirects to are Unix sockets instead of ports 15001 and 15006, those of
    gateways are at their pod's address: pods share one network here.
 4. What is fetched from istiod over ADS (routes, endpoints) is a file.
-5. What a stock Istio proxy gets from its agent over SDS is a file too, with a key in it. A proxy with
-   meshkey asks the sidecar's SDS socket, as in a pod.
+5. What a stock Istio proxy gets from its agent over SDS is a file too, with a key in it. A proxy
+   with meshkey asks the sidecar's SDS socket, as in a pod.
 6. Paths that are mounted into a pod are below a directory.
 """
 
@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.fixtures.istiod import Given
 
 Resource = dict[str, Any]
 
@@ -37,25 +39,13 @@ _ORIGINAL_DST = "envoy.filters.listener.original_dst"
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _PROXY_PROTOCOL = {
     "name": "envoy.filters.listener.proxy_protocol",
-    "typed_config": {
-        "@type": f"{_EXTENSIONS}.filters.listener.proxy_protocol.v3.ProxyProtocol"
-    },
+    "typed_config": {"@type": f"{_EXTENSIONS}.filters.listener.proxy_protocol.v3.ProxyProtocol"},
 }
 _REDIRECTED = frozenset({"virtualInbound", "virtualOutbound"})
 
 
 class NotAdapted(Exception):
-    """istiod has rendered something that no rule here speaks of."""
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One proxy's configuration, as istiod renders it (protojson with the proto's names)."""
-
-    listeners: Sequence[Resource]
-    clusters: Sequence[Resource]
-    routes: Sequence[Resource]
-    endpoints: Sequence[Resource]
+    """istiod has given something that no rule here speaks of."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +73,15 @@ class Adapted:
     files: Mapping[str, str]
 
 
-def adapted(rendered: Rendered, place: Place) -> Adapted:
+def adapted(given: Given, place: Place) -> Adapted:
     """The files for one proxy: lds.json, cds.json, and one for each route and endpoint list.
 
     Raises:
         NotAdapted: naming what no rule speaks of.
     """
-    listeners = [_adapted(_listener(each, place), place) for each in rendered.listeners]
-    clusters = [_adapted(each, place) for each in rendered.clusters]
-    routes = {_file("rds", each["name"]): [_adapted(each, place)] for each in rendered.routes}
+    listeners = [_adapted(_listener(each, place), place) for each in given.listeners]
+    clusters = [_adapted(each, place) for each in given.clusters]
+    routes = {_file("rds", each["name"]): [_adapted(each, place)] for each in given.routes}
     files = {
         "lds.json": _response("envoy.config.listener.v3.Listener", listeners),
         "cds.json": _response("envoy.config.cluster.v3.Cluster", clusters),
@@ -99,7 +89,7 @@ def adapted(rendered: Rendered, place: Place) -> Adapted:
             name: _response("envoy.config.route.v3.RouteConfiguration", each)
             for name, each in routes.items()
         },
-        **endpoint_files(rendered.endpoints),
+        **endpoint_files(given.endpoints),
     }
     return Adapted(files)
 
@@ -127,7 +117,9 @@ def _listener(listener: Resource, place: Place) -> Resource:
     if listener["name"] not in _REDIRECTED:
         own = {**listener["address"]["socket_address"], "address": place.address}
         return {**listener, "address": {"socket_address": own}}
-    asking = [each for each in listener.get("listener_filters", []) if each["name"] != _ORIGINAL_DST]
+    asking = [
+        each for each in listener.get("listener_filters", []) if each["name"] != _ORIGINAL_DST
+    ]
     return {
         **listener,
         "address": {"pipe": {"path": str(place.listener(listener["name"]))}},

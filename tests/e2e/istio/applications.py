@@ -122,7 +122,7 @@ class GrpcApplication:
     """Answers a call with its octets; the trailers say who called, as HTTP/2 brought it."""
 
     def __init__(self, address: Address) -> None:
-        handler = grpc.unary_unary_rpc_method_handler(_say)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_say)
         service, method = GRPC_METHOD.strip("/").split("/")
         self._server = grpc.server(ThreadPoolExecutor(4))
         self._server.add_generic_rpc_handlers(

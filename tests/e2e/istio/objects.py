@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-
-import yaml
 
 from tests.e2e.istio.plan import Plan, Pod, Service
 
 Object = dict[str, Any]
 
 
-def kubernetes_objects(plan: Plan) -> str:
-    """A stream of YAML documents."""
-    namespaces = {each.namespace for each in (*plan.pods, *plan.services)}
-    documents = [
+def kubernetes_objects(plan: Plan) -> Sequence[Object]:
+    """Namespaces, pods, services and their endpoints."""
+    namespaces = {each.namespace for each in plan.pods}
+    return [
         *map(_namespace, sorted(namespaces)),
         *map(_pod, plan.pods),
         *map(_service, plan.services),
         *map(_endpoints, plan.services),
     ]
-    return "\n---\n".join(yaml.safe_dump(each, sort_keys=False) for each in documents)
 
 
 def _namespace(name: str) -> Object:

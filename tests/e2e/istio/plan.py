@@ -1,7 +1,7 @@
 """A small cluster: which pods and services there are, and at which addresses.
 
-Everything is on the loopback network 127.0.0.0/8, of which each plan takes a /16 of its own, so that
-test runs do not meet on one machine. In it a pod has two addresses. At `Pod.address` the mesh
+Everything is on the loopback network 127.0.0.0/8, of which each plan takes a /16 of its own, so
+that test runs do not meet on one machine. In it a pod has two addresses. At `Pod.address` the mesh
 knows it, and there the relay listens that stands for iptables. Its application listens at the same
 ports of `Pod.inside`: in a pod both are one address, on one machine they cannot be.
 """

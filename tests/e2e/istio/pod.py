@@ -18,7 +18,7 @@ from sidecar.istio.names import (
     SIGNER_SOCKET,
     WAKER_SOCKET,
 )
-from tests.e2e.istio.adapter import Place, Rendered
+from tests.e2e.istio.adapter import Place
 from tests.e2e.istio.applications import (
     GrpcApplication,
     echo_application,
@@ -31,6 +31,7 @@ from tests.e2e.istio.relay import Address, Relays
 from tests.e2e.istio.secrets import AgentSecrets
 from tests.e2e.istio.sidecar import PodSidecar
 from tests.e2e.programs import Curled, curl
+from tests.fixtures.istiod import Given
 
 # What is mounted into a proxy, by our templates and Istio's.
 MOUNTED = (
@@ -127,7 +128,7 @@ def make_mounts(directory: Path) -> Mapping[str, Path]:
 
 
 def start_proxy(
-    pod: Pod, rendered: Rendered, mounts: Mapping[str, Path], secrets: AgentSecrets | None
+    pod: Pod, rendered: Given, mounts: Mapping[str, Path], secrets: AgentSecrets | None
 ) -> IstioProxy:
     """Not ready yet: several start at once."""
     directory = mounts[SDS_DIRECTORY].parent

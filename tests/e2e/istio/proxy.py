@@ -10,8 +10,9 @@ from pathlib import Path
 from sidecar.demo.envoy import Envoy
 from sidecar.demo.processes import wait_for
 from sidecar.errors import StartFailed
-from tests.e2e.istio.adapter import Place, Rendered, Resource, adapted
+from tests.e2e.istio.adapter import Place, Resource, adapted
 from tests.e2e.istio.plan import Pod
+from tests.fixtures.istiod import Given
 
 # As in the bootstrap that Istio's agent writes: xDS, and a cluster for SDS.
 _BOOTSTRAP = """
@@ -46,7 +47,7 @@ class IstioProxy(Envoy):
     """The proxy of one pod, with its configuration in files below `place.directory`."""
 
     def __init__(
-        self, pod: Pod, rendered: Rendered, place: Place, sds_socket: Path, directory: Path
+        self, pod: Pod, rendered: Given, place: Place, sds_socket: Path, directory: Path
     ) -> None:
         self.place = place
         place.directory.mkdir(mode=0o700)
@@ -73,7 +74,7 @@ class IstioProxy(Envoy):
         super().ready()
         self._require_all_taken()
 
-    def push(self, rendered: Rendered) -> None:
+    def push(self, rendered: Given) -> None:
         """What has changed takes effect, as when istiod pushes it; returns when it has.
 
         Raises:
@@ -130,9 +131,7 @@ class IstioProxy(Envoy):
     def _has_all(self, assignments: Iterable[Resource]) -> bool:
         statuses = json.loads(self.admin("/clusters?format=json"))["cluster_statuses"]
         known = {each["name"]: _hosts(each) for each in statuses}
-        return all(
-            known.get(each["cluster_name"]) == _wanted(each) for each in assignments
-        )
+        return all(known.get(each["cluster_name"]) == _wanted(each) for each in assignments)
 
 
 def _hosts(status: Resource) -> set[tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 from sidecar.demo.mesh import TRUST_DOMAIN
 from sidecar.demo.processes import wait_for
 from sidecar.istio.names import PEERS_DIRECTORY
-from tests.e2e.istio.adapter import Rendered
 from tests.e2e.istio.ours import NOTHING, Object, Ours
 from tests.e2e.istio.plan import Injected, Plan, Pod
 from tests.e2e.istio.pod import (
@@ -28,6 +28,7 @@ from tests.e2e.istio.rendering import render
 from tests.e2e.istio.secrets import AgentSecrets
 from tests.e2e.istio.sidecar import PodSidecar
 from tests.e2e.lab import Lab
+from tests.fixtures.istiod import Given
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Scene:
         self._roots_of_agents = self._roots.read_bytes()
         self._stack = ExitStack()
         self._pods: dict[str, RunningPod] = {}
+        self._ours = NOTHING
         self._render(configuration)
 
     def __enter__(self) -> Scene:
@@ -92,7 +94,7 @@ class Scene:
             if each.proxy:
                 each.proxy.ready()
             if each.sidecar:
-                wait_for(lambda it=each: _has_identity(it), f"{each.pod.name} has an identity")
+                wait_for(partial(_has_identity, each), f"{each.pod.name} has an identity")
 
     def end(self, pod: Pod) -> None:
         """As the kubelet ends a pod that no service has any more: drained, then stopped."""
@@ -144,9 +146,7 @@ class Scene:
             directory = self._lab.short_path("generated")
             self._ours = Ours.generated(configuration.values, policies, directory)
         applied = {_identity(each): each for each in (*istio, *overlooked, *self._ours.istio)}
-        self._rendered: Mapping[str, Rendered] = render(
-            self.plan, [*applied.values()], TRUST_DOMAIN
-        )
+        self._rendered: Mapping[str, Given] = render(self.plan, [*applied.values()], TRUST_DOMAIN)
 
     def _started(self, pod: Pod) -> RunningPod:
         mounts = make_mounts(self._lab.short_path("pod"))

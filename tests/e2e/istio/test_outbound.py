@@ -1,4 +1,4 @@
-"""What a proxy with meshkey calls: the services that were listed, and nothing else, with our key."""
+"""What a proxy with meshkey calls with our key: the services that were listed, nothing else."""
 
 from __future__ import annotations
 

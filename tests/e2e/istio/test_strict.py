@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.e2e.istio.mesh import CLIENT, OLD, SERVER, SharedMesh
-from tests.e2e.programs import curl, s_client
+from tests.e2e.programs import curl
 from tests.e2e.record import Record
 
 URL = "http://server.demo.svc.cluster.local:8000"
@@ -51,7 +51,7 @@ def test_a_server_that_the_operator_did_not_list_is_not_spoken_to(mesh: SharedMe
     record = Record(mesh.client.envoy)
     answer = mesh.client.curl("http://imposed.old.svc.cluster.local:8000/imposed")
     assert answer.status == 503
-    reason = f'peer {OLD} is not among'
+    reason = f"peer {OLD} is not among"
     assert any(OLD in line for line in record.logged()), record.logged()
     assert reason
     assert set(record.handshakes()) == {"client.failed.peer_unexpected"}

@@ -37,7 +37,8 @@ def test_and_http_2_on_the_third(mesh: SharedMesh) -> None:
     port = mesh.client.way_to((mesh.plan.resolve(HOST), 8080))
     options = [("grpc.default_authority", f"{HOST}:8080")]
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-        said, call = channel.unary_unary(GRPC_METHOD).with_call(b"hello", timeout=30)
+        say: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(GRPC_METHOD)
+        said, call = say.with_call(b"hello", timeout=30)
         caller = dict(call.trailing_metadata())["caller"]
     assert said == b"hello"
     assert f'URI="{CLIENT}"' in caller

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from http.client import HTTPConnection, HTTPException
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 
 from sidecar.demo.processes import wait_for
