@@ -7,10 +7,9 @@ meshkey's sidecars under another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
@@ -36,7 +35,7 @@ class Migration:
         self.both_roots = self.istios_root + ours
         self.plan = Plan()
         self._modes: dict[str, str] = {}
-        self._istio_mode = "STRICT"
+        self._mode = "STRICT"
         self._versions = {"front": 1, "depot": 1}
         self.edge = self.plan.pod(
             "edge", "edge", Injected.ISTIO, labels={"istio": "edge"}, gateway=True
@@ -73,14 +72,14 @@ class Migration:
         return service.pods
 
     def accept(self, mode: str) -> None:
-        """PERMISSIVE or STRICT, for all namespaces, whoever has written it."""
-        self._istio_mode = mode
-        self._modes = dict.fromkeys(self._modes, mode.lower())
+        """PERMISSIVE or STRICT: Istio's own objects, PeerAuthentications, in all namespaces."""
+        self._mode = mode
         self.scene.push(self._configuration())
 
-    def generate_for(self, *namespaces: str) -> None:
-        """What `meshkey istio generate` writes with these in the values; applied."""
-        self._modes = dict.fromkeys(namespaces, self._istio_mode.lower())
+    def generate_for(self, mode: str, *namespaces: str) -> None:
+        """What `meshkey istio generate` writes with these in the values; all is applied but its
+        PeerAuthentications."""
+        self._modes = dict.fromkeys(namespaces, mode)
         self.scene.push(self._configuration())
 
     def add(self, name: str, injected: Injected) -> Pod:
@@ -115,11 +114,9 @@ class Migration:
         )
 
     def _configuration(self) -> Configuration:
-        istio = [*_gateway(), *(_mode(each, self._istio_mode) for each in _NAMESPACES.values())]
-        document: Mapping[str, Any] | None = None
-        if self._modes:
-            document = values(self.plan, self._modes)
-        return Configuration(document, istio)
+        document = values(self.plan, self._modes) if self._modes else None
+        modes = [_peer_authentication(each, self._mode) for each in _NAMESPACES.values()]
+        return Configuration(document, _gateway(), modes)
 
 
 def _roots(file: Path) -> Sequence[bytes]:
@@ -127,7 +124,7 @@ def _roots(file: Path) -> Sequence[bytes]:
     return [each.public_bytes(Encoding.PEM) for each in certificates]
 
 
-def _mode(namespace: str, mode: str) -> Object:
+def _peer_authentication(namespace: str, mode: str) -> Object:
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "PeerAuthentication",

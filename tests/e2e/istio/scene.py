@@ -36,12 +36,13 @@ class Configuration:
     """What the operator has applied.
 
     `values` are what `meshkey istio generate` was given, with the policies among `istio`, which
-    are the mesh's own objects; of those that are `overlooked` it was not told.
+    are the mesh's own objects. Of those that are there `besides` it was not told; one of a
+    generated one's name is there in its place.
     """
 
     values: Mapping[str, Any] | None
     istio: Sequence[Object] = ()
-    overlooked: Sequence[Object] = ()
+    besides: Sequence[Object] = ()
 
 
 class Scene:
@@ -139,13 +140,13 @@ class Scene:
                 running.secrets.trust(roots)
 
     def _render(self, configuration: Configuration) -> None:
-        istio, overlooked = configuration.istio, configuration.overlooked
+        istio, besides = configuration.istio, configuration.besides
         policies = [each for each in istio if each["kind"] == "AuthorizationPolicy"]
         self._ours = NOTHING
         if configuration.values:
             directory = self._lab.short_path("generated")
             self._ours = Ours.generated(configuration.values, policies, directory)
-        applied = {_identity(each): each for each in (*istio, *overlooked, *self._ours.istio)}
+        applied = {_identity(each): each for each in (*istio, *self._ours.istio, *besides)}
         self._rendered: Mapping[str, Given] = render(self.plan, [*applied.values()], TRUST_DOMAIN)
 
     def _started(self, pod: Pod) -> RunningPod:

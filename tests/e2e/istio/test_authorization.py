@@ -81,8 +81,8 @@ def pods(lab: Lab) -> Iterator[Mapping[str, Pod]]:
         for pod in every:
             plan.service(pod.name, "demo", {"http-web": 8000, "tcp-echo": 9000}, pod)
         document = values(plan, {"demo": "strict"})
-        told, overlooked = [*policies("guarded"), *policies("istio")], policies("forgotten")
-        scene = stack.enter_context(Scene(lab, plan, Configuration(document, told, overlooked)))
+        told, forgotten = [*policies("guarded"), *policies("istio")], policies("forgotten")
+        scene = stack.enter_context(Scene(lab, plan, Configuration(document, told, forgotten)))
         scene.start(*every)
         yield {pod.name: pod for pod in every}
 
