@@ -75,7 +75,7 @@ def _with_flags(command: _F) -> _F:
 def generate(values_file: Path | None, out: Path, force: bool, as_json: bool, **flags: Any) -> None:
     """Write overlays, injection templates, filters and policies, from values in a file or flags."""
     try:
-        from sidecar.istio.generate import generated
+        from sidecar.istio.generate import files
         from sidecar.istio.values_document import parse
         from sidecar.istio.values_file import document
         from sidecar.istio.values_flags import Flags, with_flags
@@ -85,7 +85,7 @@ def generate(values_file: Path | None, out: Path, force: bool, as_json: bool, **
             f"this needs {error.name}: pip install 'meshkey[istio]'"
         ) from error
     values = with_flags(document(values_file) if values_file else {}, Flags(**flags))
-    documents = generated(parse(values))
+    documents = files(parse(values))
     paths = [str(path) for path in written(documents, out, force=force)]
     click.echo(json.dumps({"written": paths}, indent=2) if as_json else "\n".join(paths))
     for path in left_over(documents, out):

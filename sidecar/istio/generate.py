@@ -34,8 +34,8 @@ _BUILDERS: tuple[Callable[[Values], Sequence[Document]], ...] = (
 )
 
 
-def generated(values: Values) -> tuple[Document | Copy, ...]:
-    """Every file that the values, and the policies they name, make.
+def generated(values: Values) -> tuple[Document, ...]:
+    """Every document that the values, and the policies they name, make.
 
     Raises:
         ConfigurationError: for what is wrong with these.
@@ -45,4 +45,9 @@ def generated(values: Values) -> tuple[Document | Copy, ...]:
         *(document for build in _BUILDERS for document in build(values)),
         *authorization(policies, values.trust_domain),
     )
-    return (*documents, *kustomized(documents), *node_profiles())
+    return (*documents, *kustomized(documents))
+
+
+def files(values: Values) -> tuple[Document | Copy, ...]:
+    """All that is written: the documents, and files of meshkey's own that nodes need."""
+    return (*generated(values), *node_profiles())

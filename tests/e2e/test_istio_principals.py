@@ -50,12 +50,12 @@ def http_policy(matcher: str, action: str = "ALLOW") -> str:
     return bootstrap("server", changes)
 
 
-def planting(key: str, value: str, *, read_only: bool = False) -> str:
+def planting(key: str, value: str, moment: str, *, read_only: bool = False) -> str:
     """A network filter that says who the peer is, or who we are, on its own."""
     return f"""      - name: planted
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config
-          on_new_connection:
+          {moment}:
           - object_key: {key}
             factory_key: envoy.string
             read_only: {str(read_only).lower()}
@@ -120,7 +120,8 @@ def test_the_header_of_a_waypoint_tells_both_ends(lab: Lab, application: Applica
 def test_what_a_filter_before_the_companion_says_is_replaced(
     lab: Lab, application: Application, key: str, read_only: bool
 ) -> None:
-    planted = planting(key, ADMIN if key == LOCAL_KEY else CLIENT, read_only=read_only)
+    value = ADMIN if key == LOCAL_KEY else CLIENT
+    planted = planting(key, value, "on_new_connection", read_only=read_only)
     text = http_policy(PRINCIPAL).replace(COMPANION, planted + COMPANION)
     with lab.server(application.port, text) as server:
         assert call(server.port("mtls"), client_context(lab.credentials(OTHER))).status == 403
@@ -130,12 +131,13 @@ def test_what_a_filter_before_the_companion_says_is_replaced(
 
 
 @pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("moment", ["on_new_connection", "on_downstream_tls_handshake"])
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_filter_after_the_companion_that_says_something_else_closes_the_connection(
-    lab: Lab, application: Application, key: str, read_only: bool
+    lab: Lab, application: Application, key: str, moment: str, read_only: bool
 ) -> None:
     # Envoy lets it: nothing in filter state is protected from other filters.
-    planted = planting(key, ADMIN, read_only=read_only)
+    planted = planting(key, ADMIN, moment, read_only=read_only)
     text = http_policy(NAMESPACE).replace(COMPANION, COMPANION + planted)
     with lab.server(application.port, text) as server:
         record = Record(server)

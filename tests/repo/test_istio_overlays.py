@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from sidecar import __version__
-from sidecar.istio.generate import generated
+from sidecar.istio.generate import files
 from sidecar.istio.values import Token
 from sidecar.istio.values_file import read
 from sidecar.istio.written import written
 
 OVERLAYS = Path(__file__).parents[2] / "istio-overlays"
-VARIANTS = [str(token) for token in Token]
+VARIANTS = sorted(file.stem for file in (OVERLAYS / "values").iterdir())
 
 
 def _files(directory: Path) -> dict[str, str]:
@@ -28,9 +28,16 @@ def _files(directory: Path) -> dict[str, str]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_values_make_exactly_the_files_that_are_there(variant: str, tmp_path: Path) -> None:
     values = read(OVERLAYS / "values" / f"{variant}.yaml")
-    assert values.token == variant
-    list(written(generated(values), tmp_path))
+    list(written(files(values), tmp_path))
     assert _files(tmp_path) == _files(OVERLAYS / variant)
+
+
+def test_there_is_one_for_each_token_and_none_without_values() -> None:
+    assert {str(token) for token in Token} <= set(VARIANTS)
+    directories = {path.name for path in OVERLAYS.iterdir() if path.is_dir()}
+    assert directories == {*VARIANTS, "values", "example"}
+    for token in Token:
+        assert read(OVERLAYS / "values" / f"{token}.yaml").token is token
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

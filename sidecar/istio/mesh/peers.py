@@ -17,9 +17,7 @@ as the kubelet has brought it.
 
 def peers(values: Values) -> Sequence[Document]:
     """One for each namespace of workloads or gateways, also where nothing is called yet."""
-    namespaces = [each.name for each in values.namespaces]
-    namespaces += [each.namespace for each in values.gateways]
-    return [_document(values, namespace) for namespace in dict.fromkeys(namespaces)]
+    return [_document(values, namespace) for namespace in values.signer_namespaces]
 
 
 def _document(values: Values, namespace: str) -> Document:

@@ -42,12 +42,14 @@ _NATIVE_PROXY = _Refusal(
     'the pod with sidecar.istio.io/nativeSidecar: "false", or install istiod with '
     "ENABLE_NATIVE_SIDECARS=false",
 )
-# Then the proxy is root, and what the sidecar hides from user 1337 is open to it.
+# Then Istio makes its proxy root. No rule of ours is for root.
 _ROOT_PROXY = _Refusal(
-    "eq (annotation .ObjectMeta `sidecar.istio.io/interceptionMode`"
-    " .ProxyConfig.InterceptionMode) `TPROXY`",
-    "meshkey: with interceptionMode TPROXY istio-proxy is root and could read the token's store: "
-    "use REDIRECT",
+    "or (eq (annotation .ObjectMeta `sidecar.istio.io/interceptionMode`"
+    " .ProxyConfig.InterceptionMode) `TPROXY`)"
+    " (eq (annotation .ObjectMeta `sidecar.istio.io/capNetBindService`"
+    ' .Values.global.proxy.capNetBindService) "true")',
+    "meshkey: with interceptionMode TPROXY, or capNetBindService, istio-proxy is root, for whom "
+    "nothing is signed: use REDIRECT, and ports above 1023",
 )
 _OTHER_PROXY = _Refusal(
     f"or (ne .ProxyUID {PROXY_USER}) (ne .ProxyGID {PROXY_GROUP})",

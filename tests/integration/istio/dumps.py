@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.fixtures.istiod import Proxy, given
+
 Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """Of a pod in `namespace`, or of a gateway (`kind` router)."""
-
-    namespace: str
-    labels: Mapping[str, str]
-    address: str = "10.0.0.1"
-    kind: str = "sidecar"
 
 
 @dataclass(frozen=True)
@@ -37,38 +26,12 @@ class Dump:
 def sent(objects: Sequence[Json], proxy: Proxy, trust_domain: str = "cluster.local") -> Dump:
     """To the proxy, in a mesh of these objects: Kubernetes' own and Istio's."""
     istio = [each for each in objects if "istio.io" in each["apiVersion"]]
-    others = [each for each in objects if each not in istio]
-    request = {
-        "Kubernetes": _documents(others),
-        "Config": _documents(istio),
-        "Mesh": f"trustDomain: {trust_domain}",
-        "Proxies": [
-            {
-                "Type": proxy.kind,
-                "ID": f"pod.{proxy.namespace}",
-                "IP": proxy.address,
-                "Namespace": proxy.namespace,
-                "Labels": dict(proxy.labels),
-            }
-        ],
-    }
-    r = subprocess.run(
-        [os.environ["MESH_ISTIOD"]],
-        input=json.dumps([request]),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (answer,) = json.loads(r.stdout)
-    assert isinstance(answer, list), str(answer)[:1000]
+    others = [each for each in objects if "istio.io" not in each["apiVersion"]]
+    answer = given({"": proxy}, others, istio, {"trustDomain": trust_domain})[""]
     return Dump(
-        {each["name"]: each for each in answer[0]["listeners"]},
-        {each["name"]: each for each in answer[0]["clusters"]},
+        {each["name"]: each for each in answer.listeners},
+        {each["name"]: each for each in answer.clusters},
     )
-
-
-def _documents(objects: Sequence[Json]) -> str:
-    return "\n---\n".join(map(json.dumps, objects))
 
 
 def changed(before: Mapping[str, Json], after: Mapping[str, Json]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sidecar.istio.document import Document
 from sidecar.istio.generate import generated
 from sidecar.istio.values import Values
 from tests.fixtures.meshes import mesh
@@ -36,8 +37,9 @@ def values(mode: str = "strict", **more: Any) -> Values:
 
 def generated_objects(values: Values) -> Sequence[Json]:
     """All that is generated for Istio."""
-    objects = [each for document in generated(values) for each in document.objects]
-    return [each for each in objects if "istio.io" in each["apiVersion"]]
+    documents = [each for each in generated(values) if isinstance(each, Document)]
+    objects = [each for document in documents for each in document.objects]
+    return [each for each in objects if "istio.io" in each.get("apiVersion", "")]
 
 
 def without_filters(objects: Sequence[Json]) -> Sequence[Json]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.istio.dumps import Dump, Json, Proxy, changed, filters, http_filters, sent
+from sidecar.istio.mesh.envoy_filter import HTTP_CONNECTION_MANAGER
+from tests.integration.istio.dumps import Dump, Json, changed, filters, http_filters, sent
 from tests.integration.istio.scene import (
     AUTO,
     EXTERNAL,
@@ -19,6 +20,7 @@ from tests.integration.istio.scene import (
     destination_rule,
     generated_objects,
     objects,
+    proxy,
     values,
     without_filters,
 )
@@ -178,8 +180,36 @@ def test_no_cluster_of_ours_is_told_its_protocol_by_alpn() -> None:
 
 
 def test_a_pod_without_the_sidecar_is_as_istio_has_it() -> None:
-    plain = Proxy("demo", {"app": "server"})
+    plain = proxy({"app": "server"})
     ours = generated_objects(values("strict"))
     before = sent([*objects(), *without_filters(ours)], plain)
     after = sent([*objects(), *ours], plain)
     assert before == after
+
+
+def test_what_others_put_first_comes_after_ours() -> None:
+    buffer = {
+        "name": "others",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+            "max_request_bytes": 1,
+        },
+    }
+    manager = {"filterChain": {"filter": {"name": HTTP_CONNECTION_MANAGER}}}
+    patch = {
+        "applyTo": "HTTP_FILTER",
+        "match": {"context": "SIDECAR_INBOUND", "listener": manager},
+        "patch": {"operation": "INSERT_FIRST", "value": buffer},
+    }
+    others = {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "others", "namespace": "demo"},
+        "spec": {"configPatches": [patch]},
+    }
+    _, after = _both("strict", others)
+    chains = [each for each in after.chains("virtualInbound") if _socket(each) == OURS]
+    first = [[each["name"] for each in http_filters(chain)][:3] for chain in chains]
+    assert any(first)
+    for names in filter(None, first):
+        assert names == ["meshkey_headers", "meshkey_identity", "others"]

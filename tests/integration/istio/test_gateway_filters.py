@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tests.integration.istio.dumps import Dump, Json, Proxy, changed, filters, http_filters, sent
+from tests.integration.istio.dumps import Dump, Json, changed, filters, http_filters, sent
 from tests.integration.istio.scene import (
     HEADLESS,
     HTTP,
     SERVER,
+    SIGNER,
     TCP,
     generated_objects,
     objects,
+    proxy,
     values,
     without_filters,
 )
 
 OURS = "envoy.transport_sockets.dynamic_modules"
 LABELS = {"istio": "edge"}
-GATEWAY = Proxy("demo", {**LABELS, "meshkey.io/signer": "enabled"}, "10.0.0.2", "router")
+GATEWAY = proxy({**LABELS, **SIGNER}, ip="10.0.0.2", type="router")
 SHARED, WHOLE, BROWSERS = 8443, 15443, 443
 MUTUAL = [{"port": SHARED, "hosts": ["a.mesh", "b.mesh"]}, {"port": WHOLE}]
 

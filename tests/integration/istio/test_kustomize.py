@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidecar.istio.generate import generated
+from sidecar.istio.generate import files
 from sidecar.istio.values import Token
 from sidecar.istio.written import written
 from tests.fixtures.istio_values import values
@@ -59,13 +59,13 @@ def test_the_network_policies_are_applied_by_themselves(variant: str) -> None:
 
 def test_rights_come_with_the_root_where_there_are_any(tmp_path: Path) -> None:
     of = values(ca={"kind": "kubernetes", "signer": "a.b/c"})
-    list(written(generated(of), tmp_path))
+    list(written(files(of), tmp_path))
     kinds = {kind for kind, _, _ in keys(tmp_path)}
     assert {"ClusterRole", "ClusterRoleBinding", "ConfigMap"} <= kinds
 
 
 def test_the_component_asks_for_the_sidecar_and_changes_nothing_else(tmp_path: Path) -> None:
-    list(written(generated(values()), tmp_path / "meshkey"))
+    list(written(files(values()), tmp_path / "meshkey"))
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "server.yaml").write_text(yaml.safe_dump(_DEPLOYMENT))
@@ -77,3 +77,13 @@ def test_the_component_asks_for_the_sidecar_and_changes_nothing_else(tmp_path: P
     unchanged = yaml.safe_load(yaml.safe_dump(_DEPLOYMENT))
     unchanged["spec"]["template"]["metadata"].pop("annotations")
     assert made == unchanged
+
+
+def test_the_example_leads_its_own_pods_to_the_canary_and_asks_for_the_sidecar_in_them() -> None:
+    made = {each["kind"]: each for each in kustomized(OVERLAYS / "example")}
+    assert made["Namespace"]["metadata"]["labels"] == {"istio.io/rev": "meshkey"}
+    pods = made["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert pods == {"inject.istio.io/templates": "sidecar,signer"}
+    assert {"ConfigMap", "EnvoyFilter", "PeerAuthentication"} <= made.keys()
+    in_canary = {each["kind"] for each in kustomized(OVERLAYS / "canary")}
+    assert in_canary == made.keys() - {"Namespace", "ServiceAccount", "Service", "Deployment"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import stat
 from pathlib import Path
 
@@ -88,12 +87,18 @@ def test_before_there_is_a_certificate_the_pod_lives_and_is_not_ready(
     eventually(lambda: pod.probe() == 0, "the startup probe")
 
 
-def test_a_token_that_is_lost_is_no_reason_to_restart_the_pod(pod: IstioPod) -> None:
+def test_a_token_that_is_lost_is_no_reason_to_restart_the_pod_which_has_it_back_by_itself(
+    pod: IstioPod,
+) -> None:
     process = ready(pod)
-    shutil.rmtree(pod.state / "tokens")
-    pod.command("rotate")
+    tokens = pod.state / "tokens"
+    tokens.rename(pod.state / "away")
+    assert "C_Initialize failed" in pod.command("rotate").stderr
     assert pod.probe("--live") == 0
     assert process.running
+    (pod.state / "away").rename(tokens)
+    assert pod.command("rotate").stdout == "default: generation 2 is published\n"
+    assert pod.probe() == 0
 
 
 _REACHES = """

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from sidecar.errors import ConfigurationError
 from sidecar.istio.mesh.gateway import gateway
 from tests.fixtures.meshes import mesh, patches
 
@@ -37,3 +43,16 @@ def test_a_server_of_two_hosts_has_each_filter_once() -> None:
             each["patch"]["operation"] for each in patches(document) if f"'{name}'" in str(each)
         ]
         assert operations == ["INSERT_FIRST", "REMOVE", "INSERT_FIRST"], name
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({"port": 0}, r"mutual\[0\].port: a port number is needed"),
+        ({"port": 1, "hosts": "a"}, r"mutual\[0\].hosts: a list is needed"),
+        ({"port": 1, "host": "a"}, r"mutual\[0\].host: unknown; known: port, hosts"),
+    ],
+)
+def test_a_server_that_cannot_be_meant_is_named(server: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        mesh(gateways=[{**GATEWAY, "mutual": [server]}])

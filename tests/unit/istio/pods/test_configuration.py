@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,26 +14,12 @@ from sidecar.config.settings import Settings
 from sidecar.core.purpose import PURPOSE_NAMES
 from sidecar.istio.pods.configuration import configuration, meshkey_toml
 from sidecar.istio.values import Values
-from tests.fixtures.istio_pods import EVERYTHING, container
+from tests.fixtures.istio_pods import EVERYTHING, container, environment
 from tests.fixtures.istio_values import values
-
-_POD = {"metadata.namespace": "demo", "spec.serviceAccountName": "server"}
-
-
-def environment(of: Values) -> dict[str, str]:
-    """As the kubelet makes it of what the template says, after istiod has filled that in."""
-    made: dict[str, str] = {}
-    for each in container(of, "meshkey")["env"]:
-        if "valueFrom" in each:
-            made[each["name"]] = _POD[each["valueFrom"]["fieldRef"]["fieldPath"]]
-        else:
-            filled_in = re.sub(r"\{\{.*\}\}", "Kubernetes", each["value"])
-            made[each["name"]] = re.sub(r"\$\((\w+)\)", lambda m: made[m[1]], filled_in)
-    return made
 
 
 def settings(of: Values) -> Settings:
-    return parse(tomllib.loads(meshkey_toml(of)), environment(of))
+    return parse(tomllib.loads(meshkey_toml(of)), environment(of, "demo", "server"))
 
 
 @EVERYTHING

@@ -56,7 +56,7 @@ def test_every_resource_that_is_generated_is_reached_from_exactly_one_place() ->
     applied = [
         path
         for path in documents
-        if PurePosixPath(path).parts[0] not in {"install", "node", "inject"}
+        if PurePosixPath(path).parts[0] not in {"install", "inject"}
         and not path.endswith("kustomization.yaml")
     ]
     assert sorted(reached) == sorted(applied)
