@@ -125,12 +125,17 @@ def make_mounts(directory: Path) -> Mapping[str, Path]:
 
 
 def start_proxy(
-    pod: Pod, rendered: Given, mounts: Mapping[str, Path], secrets: AgentSecrets | None
+    pod: Pod,
+    rendered: Given,
+    mounts: Mapping[str, Path],
+    secrets: AgentSecrets | None,
+    *,
+    moving: bool,
 ) -> IstioProxy:
     """Not ready yet: several start at once."""
     directory = mounts[SDS_DIRECTORY].parent
     agent = secrets.directory if secrets else None
-    place = Place(directory / "xds", pod.address, mounts, agent)
+    place = Place(directory / "xds", pod.address, mounts, agent, moving)
     sds_socket = mounts[SDS_DIRECTORY] / SDS_SOCKET_FILE
     return IstioProxy(pod, rendered, place, sds_socket, directory / "envoy")
 

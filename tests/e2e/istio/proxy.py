@@ -51,7 +51,7 @@ class IstioProxy(Envoy):
     ) -> None:
         self.place = place
         place.directory.mkdir(mode=0o700)
-        for name, text in adapted(rendered, place).files.items():
+        for name, text in adapted(rendered, place).items():
             (place.directory / name).write_text(text, encoding="utf-8")
         super().__init__(
             f"{pod.name}-proxy",
@@ -80,10 +80,10 @@ class IstioProxy(Envoy):
         Raises:
             StartFailed: with what it has refused.
         """
-        files = adapted(rendered, self.place).files
+        files = adapted(rendered, self.place)
         changed = {name for name, text in files.items() if not self._is(name, text)}
         before = self._counts(changed)
-        # Endpoints and routes of a new cluster or listener are there before it is.
+        # A new cluster's endpoints are there before it is.
         for name in sorted(changed, key=lambda name: name in _TAKEN):
             new = self.place.directory / f"{name}.new"
             new.write_text(files[name], encoding="utf-8")
