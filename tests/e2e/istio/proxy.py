@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from sidecar.demo.envoy import Envoy
@@ -92,6 +92,13 @@ class IstioProxy(Envoy):
         wait_for(lambda: self._has_taken(before), f"{self.name} has {sorted(changed)}")
         wait_for(lambda: self._has_all(rendered.endpoints), f"{self.name} has its endpoints")
         self._require_all_taken()
+
+    def give_roots(self, give: Callable[[], None]) -> None:
+        """`give` changes what the proxy gets as ROOTCA; returns when it has taken that."""
+        name = "sds.ROOTCA.update_success"
+        before = self.stats(f"^{name}$")[name]
+        give()
+        wait_for(lambda: self.stats(f"^{name}$")[name] > before, f"{self.name} has other roots")
 
     def drain(self) -> None:
         """As Istio's agent does before it ends: no new connections, and the old ones end."""

@@ -143,11 +143,11 @@ class Scene:
         new.rename(self._roots)
 
     def trust_at_agents(self, roots: bytes) -> None:
-        """PEM: those that are to come, too."""
+        """PEM: those that are to come, too. On return the proxies go by them."""
         self._roots_of_agents = roots
         for running in self._pods.values():
             if running.secrets:
-                running.secrets.trust(roots)
+                running.envoy.give_roots(partial(running.secrets.trust, roots))
 
     def _render(self, configuration: Configuration) -> None:
         istio, besides = configuration.istio, configuration.besides
