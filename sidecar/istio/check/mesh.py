@@ -126,7 +126,7 @@ class Mesh:
         return frozenset(filters | maps | pods)
 
     def may_select_signers(self, policy: Object, selector: Mapping[str, str]) -> bool:
-        """Whether a policy is for pods of ours; not if all that it selects in the set are others."""
+        """Whether a policy is for pods of ours; not if all it selects in the set are others."""
         if policy.namespace != self.root_namespace and (
             policy.namespace not in self.signer_namespaces
         ):
