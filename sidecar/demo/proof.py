@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.demo.envoy import Envoy
-from sidecar.demo.sidecars import Sidecar
+from sidecar.demo.sidecars import Served
 from sidecar.demo.softhsm import SoftHsmStore
 from sidecar.errors import MeshkeyError
 from sidecar.proof.memory import Scan, scan
@@ -37,7 +37,7 @@ class Proof:
         )
 
 
-def learn_values(store: SoftHsmStore, sidecar: Sidecar) -> dict[str, bytes]:
+def learn_values(store: SoftHsmStore, sidecar: Served) -> dict[str, bytes]:
     """The private value of the sidecar's current key, decrypted from the token's file.
 
     Whoever has the store and the PIN can do this; the proxy has neither.

@@ -1,0 +1,56 @@
+"""Every kind of service: headless, of several ports, TCP, HTTP/1.1 and HTTP/2."""
+
+from __future__ import annotations
+
+import grpc
+
+from sidecar.demo.processes import wait_for
+from tests.e2e.istio.applications import GRPC_METHOD
+from tests.e2e.istio.mesh import CLIENT, SharedMesh
+
+HOST = "server.demo.svc.cluster.local"
+INBOUND = "inbound|9000||"
+HEADLESS = "headless.demo.svc.cluster.local"
+
+
+def echoed(mesh: SharedMesh, host: str, octets: bytes) -> bytes:
+    """What the echo on a service's TCP port sends back."""
+    with mesh.client.connect((mesh.plan.resolve(host), 9000)) as connection:
+        connection.sendall(octets)
+        received = b""
+        while len(received) < len(octets):
+            received += connection.recv(65536)
+    return received
+
+
+def test_a_service_of_several_ports_speaks_http_on_one(mesh: SharedMesh) -> None:
+    assert mesh.client.curl(f"http://{HOST}:8000/http").status == 200
+    seen = mesh.server.access("/http")
+    assert (seen["protocol"], seen["peer"]) == ("HTTP/1.1", CLIENT)
+
+
+def test_and_tcp_on_another(mesh: SharedMesh) -> None:
+    before = len(mesh.server.connections(INBOUND))
+    octets = bytes(range(256)) * 4096
+    assert echoed(mesh, HOST, octets) == octets
+    wait_for(lambda: len(mesh.server.connections(INBOUND)) > before, "an entry in the access log")
+    assert mesh.server.connections(INBOUND)[-1]["peer"] == CLIENT
+
+
+def test_and_http_2_on_the_third(mesh: SharedMesh) -> None:
+    port = mesh.client.way_to((mesh.plan.resolve(HOST), 8080))
+    options = [("grpc.default_authority", f"{HOST}:8080")]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        say: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(GRPC_METHOD)
+        said, call = say.with_call(b"hello", timeout=30)
+        caller = dict(call.trailing_metadata())["caller"]
+    assert said == b"hello"
+    assert f'URI="{CLIENT}"' in caller
+    seen = mesh.server.access(GRPC_METHOD)
+    assert (seen["protocol"], seen["peer"]) == ("HTTP/2", CLIENT)
+
+
+def test_a_headless_service_is_called_at_its_pods(mesh: SharedMesh) -> None:
+    assert mesh.client.curl(f"http://{HEADLESS}:8000/headless").status == 200
+    assert mesh.server.access("/headless")["peer"] == CLIENT
+    assert echoed(mesh, HEADLESS, b"headless") == b"headless"
