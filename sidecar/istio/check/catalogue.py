@@ -37,7 +37,7 @@ _CHECKS: tuple[Callable[[Mesh], Iterator[Finding]], ...] = (
     injection.requests,
     injection.labels,
     injection.native,
-    injection.interception,
+    injection.root_proxies,
     containers.security,
     containers.starts,
     containers.mounts,

@@ -60,10 +60,10 @@ class Patch:
     @cached_property
     def chains(self) -> tuple[str, Any]:
         """Which filter chains are selected, whatever filter is on them: to compare by."""
-        listener = self.listener.plain or {}
-        chain = {**(self.listener.at("filterChain").plain or {})}
-        chain.pop("filter", None)
-        return self.context, {**listener, "filterChain": chain}
+        listener = {key: each.plain for key, each in self.listener.fields.items()}
+        chain = self.listener.at("filterChain").fields.items()
+        listener["filterChain"] = {key: each.plain for key, each in chain if key != "filter"}
+        return self.context, listener
 
     @cached_property
     def value(self) -> Node:

@@ -8,7 +8,9 @@
    place, which has it from a relay (`relay.py`).
 3. Listeners that iptables redirects to are Unix sockets instead of ports 15001 and 15006, those of
    gateways are at their pod's address: pods share one network here.
-4. What is fetched from istiod over ADS (routes, endpoints) is a file.
+4. What is fetched from istiod over ADS is where it is used: routes in listeners, endpoints in
+   clusters. Where they move while the proxy runs, endpoints are files, which it follows as it
+   follows EDS. Not always: each costs Envoy an inotify instance, and a user may have but 128.
 5. What a stock Istio proxy gets from its agent over SDS is a file too, with a key in it. A proxy
    with meshkey asks the sidecar's SDS socket, as in a pod.
 6. Paths that are mounted into a pod are below a directory.
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,51 +55,98 @@ class Place:
     """Where a proxy runs.
 
     `mounts` are directories of the pod by what is mounted there; `secrets` is the directory of a
-    stock Istio proxy's key and roots, None for a proxy with meshkey.
+    stock Istio proxy's key and roots, None for a proxy with meshkey. `moving`: whether endpoints
+    move while it runs.
     """
 
     directory: Path
     address: str
     mounts: Mapping[str, Path]
     secrets: Path | None = None
+    moving: bool = False
 
     def listener(self, name: str) -> Path:
         """The Unix socket of a listener that iptables would redirect to."""
         return self.directory / f"{name}.sock"
 
 
-@dataclass(frozen=True)
-class Adapted:
-    """Files by their names: discovery responses as Envoy reads them."""
-
-    files: Mapping[str, str]
-
-
-def adapted(given: Given, place: Place) -> Adapted:
-    """The files for one proxy: lds.json, cds.json, and one for each route and endpoint list.
+def adapted(given: Given, place: Place) -> Mapping[str, str]:
+    """The texts of files by their names: lds.json, cds.json, and eds-*.json where they move.
 
     Raises:
         NotAdapted: naming what no rule speaks of.
     """
-    listeners = [_adapted(_listener(each, place), place) for each in given.listeners]
-    clusters = [_adapted(each, place) for each in given.clusters]
-    routes = {_file("rds", each["name"]): [_adapted(each, place)] for each in given.routes}
-    files = {
-        "lds.json": _response("envoy.config.listener.v3.Listener", listeners),
-        "cds.json": _response("envoy.config.cluster.v3.Cluster", clusters),
-        **{
-            name: _response("envoy.config.route.v3.RouteConfiguration", each)
-            for name, each in routes.items()
-        },
-        **endpoint_files(given.endpoints),
-    }
-    return Adapted(files)
+    return _Adapter(given, place).files()
 
 
-def endpoint_files(endpoints: Sequence[Resource]) -> dict[str, str]:
-    """The files with where clusters have their endpoints: they alone change while a proxy runs."""
-    kind = "envoy.config.endpoint.v3.ClusterLoadAssignment"
-    return {_file("eds", each["cluster_name"]): _response(kind, [each]) for each in endpoints}
+class _Adapter:
+    """One proxy's."""
+
+    def __init__(self, given: Given, place: Place) -> None:
+        self._given = given
+        self._place = place
+        self._routes = {each["name"]: each for each in given.routes}
+        self._endpoints = {each["cluster_name"]: each for each in given.endpoints}
+
+    def files(self) -> Mapping[str, str]:
+        listeners = [self._adapted(_listener(each, self._place)) for each in self._given.listeners]
+        clusters = [self._adapted(self._cluster(each)) for each in self._given.clusters]
+        moving = self._given.endpoints if self._place.moving else []
+        return {
+            "lds.json": _response("envoy.config.listener.v3.Listener", listeners),
+            "cds.json": _response("envoy.config.cluster.v3.Cluster", clusters),
+            **{
+                _file(name): _response("envoy.config.endpoint.v3.ClusterLoadAssignment", [each])
+                for each in moving
+                for name in [each["cluster_name"]]
+            },
+        }
+
+    def _cluster(self, cluster: Resource) -> Resource:
+        """Rule 4."""
+        if cluster.get("type") != "EDS":
+            return cluster
+        eds = cluster["eds_cluster_config"]
+        name = eds["service_name"]
+        if self._place.moving:
+            source = _from_file(self._place.directory / _file(name))
+            return {**cluster, "eds_cluster_config": {**eds, "eds_config": source}}
+        fixed = {key: each for key, each in cluster.items() if key != "eds_cluster_config"}
+        return {**fixed, "type": "STATIC", "load_assignment": self._endpoints[name]}
+
+    def _adapted(self, value: Any) -> Any:
+        """Rules 1, 4, 5 and 6, all the way down."""
+        match value:
+            case dict():
+                return self._replaced({key: self._field(key, each) for key, each in value.items()})
+            case list():
+                return [self._adapted(each) for each in value]
+            case str():
+                return self._mounted(value)
+            case _:
+                return value
+
+    def _field(self, key: str, value: Any) -> Any:
+        if key in _FILTER_LISTS and isinstance(value, list):
+            value = [each for each in value if not _is_istios(each)]
+        return self._adapted(value)
+
+    def _replaced(self, value: Resource) -> Resource:
+        if "rds" in value:
+            # Clusters come when they come: as with RDS.
+            routes = {**self._routes[value["rds"]["route_config_name"]], "validate_clusters": False}
+            rest = {key: each for key, each in value.items() if key != "rds"}
+            return {**rest, "route_config": self._adapted(routes)}
+        if self._place.secrets and "sds_config" in value:
+            file = self._place.secrets / f"{value['name']}.json"
+            return {**value, "sds_config": _from_file(file)}
+        return value
+
+    def _mounted(self, text: str) -> str:
+        for mounted, directory in self._place.mounts.items():
+            if text == mounted or text.startswith(f"{mounted}/"):
+                return str(directory) + text.removeprefix(mounted)
+        return text
 
 
 def _response(kind: str, resources: Sequence[Resource]) -> str:
@@ -106,8 +155,8 @@ def _response(kind: str, resources: Sequence[Resource]) -> str:
     return json.dumps({"type_url": url, "resources": whole}, indent=1)
 
 
-def _file(kind: str, name: str) -> str:
-    return f"{kind}-{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}.json"
+def _file(cluster: str) -> str:
+    return f"eds-{re.sub(r'[^a-zA-Z0-9.-]', '_', cluster)}.json"
 
 
 def _listener(listener: Resource, place: Place) -> Resource:
@@ -117,9 +166,8 @@ def _listener(listener: Resource, place: Place) -> Resource:
     if listener["name"] not in _REDIRECTED:
         own = {**listener["address"]["socket_address"], "address": place.address}
         return {**listener, "address": {"socket_address": own}}
-    asking = [
-        each for each in listener.get("listener_filters", []) if each["name"] != _ORIGINAL_DST
-    ]
+    filters = listener.get("listener_filters", [])
+    asking = [each for each in filters if each["name"] != _ORIGINAL_DST]
     return {
         **listener,
         "address": {"pipe": {"path": str(place.listener(listener["name"]))}},
@@ -127,53 +175,13 @@ def _listener(listener: Resource, place: Place) -> Resource:
     }
 
 
-def _adapted(value: Any, place: Place) -> Any:
-    """Rules 1, 4, 5 and 6, all the way down."""
-    match value:
-        case dict():
-            changed = {key: _field(key, each, place) for key, each in value.items()}
-            return _with_files(changed, place)
-        case list():
-            return [_adapted(each, place) for each in value]
-        case str():
-            return _mounted(value, place)
-        case _:
-            return value
-
-
-def _field(key: str, value: Any, place: Place) -> Any:
-    if key in _FILTER_LISTS and isinstance(value, list):
-        value = [each for each in value if not _is_istios(each)]
-    return _adapted(value, place)
-
-
 def _is_istios(each: Any) -> bool:
+    """Rule 1."""
     name = each.get("name", "") if isinstance(each, dict) else ""
     if name.startswith("istio.") and name not in ISTIO_FILTERS:
         raise NotAdapted(f"filter {name!r}: add it to ISTIO_FILTERS, with the reason")
     return name in ISTIO_FILTERS
 
 
-def _with_files(value: Resource, place: Place) -> Resource:
-    sources: dict[str, Callable[[Resource], str | None]] = {
-        "config_source": lambda it: _file("rds", it["route_config_name"]),
-        "eds_config": lambda it: _file("eds", it["service_name"]),
-    }
-    for key, file in sources.items():
-        if "ads" in value.get(key, {}):
-            source = _from_file(place.directory / str(file(value)))
-            return {**value, key: source}
-    if place.secrets and "sds_config" in value:
-        return {**value, "sds_config": _from_file(place.secrets / f"{value['name']}.json")}
-    return value
-
-
 def _from_file(file: Path) -> Resource:
     return {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"}
-
-
-def _mounted(text: str, place: Place) -> str:
-    for mounted, directory in place.mounts.items():
-        if text == mounted or text.startswith(f"{mounted}/"):
-            return str(directory) + text.removeprefix(mounted)
-    return text

@@ -45,7 +45,7 @@ class Migration:
             self.plan.service(name, namespace, _WEB, pod)
         roots = lab.short_path("migrating")
         roots.write_bytes(self.istios_root)
-        self.scene = Scene(lab, self.plan, self._configuration(), roots)
+        self.scene = Scene(lab, self.plan, self._configuration(), roots, moving=True)
 
     def __enter__(self) -> Migration:
         self.scene.__enter__()

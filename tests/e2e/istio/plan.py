@@ -19,7 +19,7 @@ from types import TracebackType
 from sidecar.istio.names import SIGNER_LABEL
 
 # Nothing else here listens there.
-_CLAIM_PORT = 4
+_CLAIM_PORT = 4711
 
 
 class Injected(Enum):

@@ -86,29 +86,26 @@ class RunningPod:
 
     def access(self, path: str) -> Mapping[str, Any]:
         """The proxy's one entry in the access log for an HTTP path, once it is there."""
-        return self._one({"path": path})
+        found: list[Mapping[str, Any]] = []
 
-    def connection(self, cluster: str) -> Mapping[str, Any]:
-        """The one of a TCP connection to a cluster."""
-        return self._one({"cluster": cluster, "path": None})
+        def look() -> bool:
+            found[:] = [each for each in self._entries() if each["path"] == path]
+            return bool(found)
+
+        wait_for(look, f"an entry of {self.pod.name}'s access log for {path}")
+        (entry,) = found
+        return entry
+
+    def connections(self, cluster: str) -> Sequence[Mapping[str, Any]]:
+        """The entries of TCP connections to a cluster that are over, the oldest first."""
+        return [
+            each for each in self._entries() if (each["cluster"], each["path"]) == (cluster, None)
+        ]
 
     @property
     def served(self) -> int:
         """How many requests its access log says that it has passed to its application."""
         return sum(str(each["cluster"]).startswith("inbound|") for each in self._entries())
-
-    def _one(self, wanted: Mapping[str, object]) -> Mapping[str, Any]:
-        found: list[Mapping[str, Any]] = []
-
-        def look() -> bool:
-            found[:] = [
-                each for each in self._entries() if all(each[k] == v for k, v in wanted.items())
-            ]
-            return bool(found)
-
-        wait_for(look, f"an entry of {self.pod.name}'s access log with {wanted}")
-        (entry,) = found
-        return entry
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
         log = self.mounts[str(Path(ACCESS_LOG).parent)] / Path(ACCESS_LOG).name
@@ -128,12 +125,17 @@ def make_mounts(directory: Path) -> Mapping[str, Path]:
 
 
 def start_proxy(
-    pod: Pod, rendered: Given, mounts: Mapping[str, Path], secrets: AgentSecrets | None
+    pod: Pod,
+    rendered: Given,
+    mounts: Mapping[str, Path],
+    secrets: AgentSecrets | None,
+    *,
+    moving: bool,
 ) -> IstioProxy:
     """Not ready yet: several start at once."""
     directory = mounts[SDS_DIRECTORY].parent
     agent = secrets.directory if secrets else None
-    place = Place(directory / "xds", pod.address, mounts, agent)
+    place = Place(directory / "xds", pod.address, mounts, agent, moving)
     sds_socket = mounts[SDS_DIRECTORY] / SDS_SOCKET_FILE
     return IstioProxy(pod, rendered, place, sds_socket, directory / "envoy")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from sidecar.demo.envoy import Envoy
@@ -51,7 +51,7 @@ class IstioProxy(Envoy):
     ) -> None:
         self.place = place
         place.directory.mkdir(mode=0o700)
-        for name, text in adapted(rendered, place).files.items():
+        for name, text in adapted(rendered, place).items():
             (place.directory / name).write_text(text, encoding="utf-8")
         super().__init__(
             f"{pod.name}-proxy",
@@ -80,10 +80,10 @@ class IstioProxy(Envoy):
         Raises:
             StartFailed: with what it has refused.
         """
-        files = adapted(rendered, self.place).files
+        files = adapted(rendered, self.place)
         changed = {name for name, text in files.items() if not self._is(name, text)}
         before = self._counts(changed)
-        # Endpoints and routes of a new cluster or listener are there before it is.
+        # A new cluster's endpoints are there before it is.
         for name in sorted(changed, key=lambda name: name in _TAKEN):
             new = self.place.directory / f"{name}.new"
             new.write_text(files[name], encoding="utf-8")
@@ -92,6 +92,13 @@ class IstioProxy(Envoy):
         wait_for(lambda: self._has_taken(before), f"{self.name} has {sorted(changed)}")
         wait_for(lambda: self._has_all(rendered.endpoints), f"{self.name} has its endpoints")
         self._require_all_taken()
+
+    def give_roots(self, give: Callable[[], None]) -> None:
+        """`give` changes what the proxy gets as ROOTCA; returns when it has taken that."""
+        name = "sds.ROOTCA.update_success"
+        before = self.stats(f"^{name}$")[name]
+        give()
+        wait_for(lambda: self.stats(f"^{name}$")[name] > before, f"{self.name} has other roots")
 
     def drain(self) -> None:
         """As Istio's agent does before it ends: no new connections, and the old ones end."""

@@ -46,13 +46,23 @@ class Configuration:
 
 
 class Scene:
-    """Starts pods and pushes configuration; `roots` is the PEM file of whom all trust at first."""
+    """Starts pods and pushes configuration; `roots` is the PEM file of whom all trust at first.
+
+    Services move to other pods only with `moving`.
+    """
 
     def __init__(
-        self, lab: Lab, plan: Plan, configuration: Configuration, roots: Path | None = None
+        self,
+        lab: Lab,
+        plan: Plan,
+        configuration: Configuration,
+        roots: Path | None = None,
+        *,
+        moving: bool = False,
     ) -> None:
         self.plan = plan
         self._lab = lab
+        self._moving = moving
         self._roots = roots or lab.roots
         self._roots_of_agents = self._roots.read_bytes()
         self._stack = ExitStack()
@@ -133,11 +143,11 @@ class Scene:
         new.rename(self._roots)
 
     def trust_at_agents(self, roots: bytes) -> None:
-        """PEM: those that are to come, too."""
+        """PEM: those that are to come, too. On return the proxies go by them."""
         self._roots_of_agents = roots
         for running in self._pods.values():
             if running.secrets:
-                running.secrets.trust(roots)
+                running.envoy.give_roots(partial(running.secrets.trust, roots))
 
     def _render(self, configuration: Configuration) -> None:
         istio, besides = configuration.istio, configuration.besides
@@ -175,7 +185,9 @@ class Scene:
         self, pod: Pod, mounts: Mapping[str, Path], secrets: AgentSecrets | None = None
     ) -> IstioProxy:
         rendered = self._rendered[pod.name]
-        return self._stack.enter_context(start_proxy(pod, rendered, mounts, secrets))
+        return self._stack.enter_context(
+            start_proxy(pod, rendered, mounts, secrets, moving=self._moving)
+        )
 
     def _agent(self, pod: Pod, mounts: Mapping[str, Path]) -> AgentSecrets:
         secrets = AgentSecrets(mounts[PEERS_DIRECTORY].parent / "agent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def rendered(listener: dict[str, Any], *clusters: dict[str, Any]) -> Given:
 
 
 def listener_of(given: Given) -> Any:
-    return json.loads(adapted(given, PLACE).files["lds.json"])["resources"][0]
+    return json.loads(adapted(given, PLACE)["lds.json"])["resources"][0]
 
 
 def virtual(*filters: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -66,31 +67,58 @@ def test_a_gateways_listener_is_at_its_pods_address() -> None:
     assert listener_of(rendered(listener))["address"] == {"socket_address": address}
 
 
-def test_secrets_routes_and_endpoints_are_files_and_mounted_paths_are_below_a_directory() -> None:
-    secret = {"name": "default", "sds_config": {"api_config_source": {}}}
-    routes = {"rds": {"route_config_name": "8000", "config_source": ADS}}
-    cluster = {
-        "name": "outbound|8000||a.b",
-        "eds_cluster_config": {"service_name": "outbound|8000||a.b", "eds_config": ADS},
-        "transport_socket": {"signer": "/run/meshkey/signer.sock", "secret": secret},
-        "other": "/run/meshkey-admin/admin.sock",
-    }
-    given = rendered(virtual({"name": "hcm", "typed_config": routes}), cluster)
-    (clusters,) = json.loads(adapted(given, PLACE).files["cds.json"])["resources"]
-    source = clusters["eds_cluster_config"]["eds_config"]["path_config_source"]
-    assert source == {"path": "/here/eds-outbound_8000__a.b.json"}
-    socket = clusters["transport_socket"]
-    assert socket["signer"] == "/pod/0/signer.sock"
-    from_agent = socket["secret"]["sds_config"]["path_config_source"]
-    assert from_agent == {"path": "/pod/agent/default.json"}
-    assert clusters["other"] == "/run/meshkey-admin/admin.sock"
+NAME = "outbound|8000||a.b"
+CLUSTER = {
+    "name": NAME,
+    "type": "EDS",
+    "eds_cluster_config": {"service_name": NAME, "eds_config": ADS},
+}
+ENDPOINTS = {"cluster_name": NAME, "endpoints": []}
+
+
+def cluster_of(given: Given, place: Place) -> Any:
+    return json.loads(adapted(given, place)["cds.json"])["resources"][0]
+
+
+def test_routes_are_in_the_listener_that_names_them() -> None:
+    manager = {"rds": {"route_config_name": "8000", "config_source": ADS}}
+    routes = {"name": "8000", "virtual_hosts": []}
+    given = Given([virtual({"name": "hcm", "typed_config": manager})], [], [routes], [])
     (chain,) = listener_of(given)["filter_chains"]
-    config = chain["filters"][0]["typed_config"]["rds"]["config_source"]
-    assert config["path_config_source"] == {"path": "/here/rds-8000.json"}
+    inline = {**routes, "validate_clusters": False}
+    assert chain["filters"][0]["typed_config"] == {"route_config": inline}
+
+
+def test_endpoints_are_in_their_cluster() -> None:
+    given = Given([], [CLUSTER], [], [ENDPOINTS])
+    cluster = cluster_of(given, PLACE)
+    assert (cluster["type"], cluster["load_assignment"]) == ("STATIC", ENDPOINTS)
+    assert "eds_cluster_config" not in cluster
+
+
+def test_endpoints_that_move_are_a_file_of_their_own() -> None:
+    given, place = Given([], [CLUSTER], [], [ENDPOINTS]), replace(PLACE, moving=True)
+    source = cluster_of(given, place)["eds_cluster_config"]["eds_config"]["path_config_source"]
+    assert source == {"path": "/here/eds-outbound_8000__a.b.json"}
+    (file,) = json.loads(adapted(given, place)["eds-outbound_8000__a.b.json"])["resources"]
+    assert file["cluster_name"] == NAME
+
+
+def test_paths_that_are_mounted_are_below_a_directory_and_no_others() -> None:
+    cluster = {"name": "a", "in": "/run/meshkey/signer.sock", "out": "/run/meshkey-admin/a.sock"}
+    found = cluster_of(rendered(virtual(), cluster), PLACE)
+    assert (found["in"], found["out"]) == ("/pod/0/signer.sock", "/run/meshkey-admin/a.sock")
+
+
+def test_a_stock_proxys_secrets_are_files() -> None:
+    secret = {"name": "default", "sds_config": {"api_config_source": {}}}
+    found = cluster_of(rendered(virtual(), {"name": "a", "secret": secret}), PLACE)
+    source = found["secret"]["sds_config"]["path_config_source"]
+    assert source == {"path": "/pod/agent/default.json"}
 
 
 def test_a_proxy_with_meshkey_asks_for_its_secrets_over_sds_as_istiod_says() -> None:
     place = Place(Path("/here"), "127.9.1.1", {})
     secret = {"name": "ROOTCA", "sds_config": {"api_config_source": {"api_type": "GRPC"}}}
-    files = adapted(rendered(virtual(), {"name": "a", "secret": secret}), place).files
-    assert json.loads(files["cds.json"])["resources"][0]["secret"] == secret
+    given = rendered(virtual(), {"name": "a", "secret": secret})
+    assert cluster_of(given, place)["secret"] == secret

@@ -15,6 +15,7 @@ from tests.e2e.istio.scene import Configuration, Scene
 from tests.e2e.lab import Lab
 from tests.e2e.record import Record
 
+MODES = {"demo": "strict"}
 HOST = "server.demo.svc.cluster.local"
 _TIMEOUT_S = 30.0
 
@@ -26,12 +27,11 @@ def scene(lab: Lab) -> Iterator[Scene]:
         plan.pod("client", "demo")
         server = plan.pod("server-1", "demo", account="server", labels={"app": "server"})
         plan.service("server", "demo", {"http-web": 8000, "tcp-echo": 9000}, server)
-        scene = stack.enter_context(Scene(lab, plan, Configuration(values(plan, MODES))))
+        scene = stack.enter_context(
+            Scene(lab, plan, Configuration(values(plan, MODES)), moving=True)
+        )
         scene.start(*plan.pods)
         yield scene
-
-
-MODES = {"demo": "strict"}
 
 
 def ask(connection: HTTPConnection) -> int:

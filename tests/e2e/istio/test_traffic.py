@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import grpc
 
+from sidecar.demo.processes import wait_for
 from tests.e2e.istio.applications import GRPC_METHOD
 from tests.e2e.istio.mesh import CLIENT, SharedMesh
 
 HOST = "server.demo.svc.cluster.local"
+INBOUND = "inbound|9000||"
 HEADLESS = "headless.demo.svc.cluster.local"
 
 
@@ -28,9 +30,11 @@ def test_a_service_of_several_ports_speaks_http_on_one(mesh: SharedMesh) -> None
 
 
 def test_and_tcp_on_another(mesh: SharedMesh) -> None:
+    before = len(mesh.server.connections(INBOUND))
     octets = bytes(range(256)) * 4096
     assert echoed(mesh, HOST, octets) == octets
-    assert mesh.server.connection("inbound|9000||")["peer"] == CLIENT
+    wait_for(lambda: len(mesh.server.connections(INBOUND)) > before, "an entry in the access log")
+    assert mesh.server.connections(INBOUND)[-1]["peer"] == CLIENT
 
 
 def test_and_http_2_on_the_third(mesh: SharedMesh) -> None:

@@ -68,7 +68,7 @@ def _inverted(policy: Object) -> Iterator[Finding]:
 
 def _by_identity(policy: Object) -> Iterator[Node]:
     for source in _sources(policy):
-        yield from (source.at(each) for each in IDENTITIES if source.at(each).present)
+        yield from (source.at(each) for each in IDENTITIES if source.at(each).items)
     yield from _conditions(policy)
 
 
@@ -95,8 +95,10 @@ def _twin(mesh: Mesh, policy: Object, by_identity: Node) -> Iterator[Finding]:
 
 
 def _expected(policy: Object, trust_domain: str) -> Mapping[str, Any]:
-    document = policy.node.plain
-    document["metadata"]["namespace"] = policy.namespace
-    made = authorization([parsed("", document)], trust_domain)
-    twin: Mapping[str, Any] = made[0].objects[0]
+    metadata = {key: each.plain for key, each in policy.node.at("metadata").fields.items()}
+    document = {**policy.node.plain, "metadata": {**metadata, "namespace": policy.namespace}}
+    # One policy by identity makes one document of one object.
+    ((twin,),) = (
+        each.objects for each in authorization([parsed("policy", document)], trust_domain)
+    )
     return twin

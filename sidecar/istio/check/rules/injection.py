@@ -23,9 +23,12 @@ UNLABELLED = error(
     "signer-without-label", "The sidecar comes without the label that filters select."
 )
 NATIVE_PROXY = error("native-proxy", "A native istio-proxy starts before the sidecar it waits for.")
-TPROXY = error("tproxy", "With interception mode TPROXY the proxy is root.")
+ROOT_PROXY = error(
+    "root-proxy", "The proxy is root: interception mode TPROXY, or capNetBindService."
+)
 
 _INJECT = "sidecar.istio.io/inject"
+_LOW_PORTS = "sidecar.istio.io/capNetBindService"
 _MODE = "sidecar.istio.io/interceptionMode"
 _LABEL = next(iter(SIGNER_LABEL))
 _ENABLED = "ENABLE_NATIVE_SIDECARS"
@@ -55,7 +58,7 @@ def _misplaced(pod: Pod) -> Iterator[Finding]:
     if pod.whole is None or pod.whole.kind == "Pod":
         return
     there = pod.whole.node.at("metadata", "annotations")
-    for name in (TEMPLATES, NATIVE, _MODE):
+    for name in (TEMPLATES, NATIVE, _MODE, _LOW_PORTS):
         if there.at(name).present:
             yield MISPLACED.at(
                 there.at(name).place,
@@ -130,15 +133,21 @@ def _settings(mesh: Mesh) -> Iterator[Node]:
                 yield each.at("value")
 
 
-def interception(mesh: Mesh) -> Iterator[Finding]:
+def root_proxies(mesh: Mesh) -> Iterator[Finding]:
     """Of pods with the sidecar, and of the whole mesh."""
-    asked = [each.annotation(_MODE) for each in mesh.workloads if mesh.has_signer(each)]
+    modes, ports = [], []
+    for pod in filter(mesh.has_signer, mesh.workloads):
+        modes.append(pod.annotation(_MODE))
+        ports.append(pod.annotation(_LOW_PORTS))
     if mesh.signer_templates:
-        asked += [each.at("defaultConfig", "interceptionMode") for each in mesh.mesh_configs]
-    for mode in asked:
-        if mode.text == "TPROXY":
-            yield TPROXY.at(
-                mode.place,
-                "the proxy is root, and could read the token's store and PIN",
-                "use REDIRECT",
-            )
+        modes += [each.at("defaultConfig", "interceptionMode") for each in mesh.mesh_configs]
+        ports += [each.at("global", "proxy", "capNetBindService") for each in mesh.charts]
+    for asked in (
+        *(each for each in modes if each.text == "TPROXY"),
+        *(each for each in ports if each.text == "true"),
+    ):
+        yield ROOT_PROXY.at(
+            asked.place,
+            "the proxy is root: nothing is signed for it, and the sidecar has no secrets from it",
+            "use REDIRECT, and ports above 1023",
+        )

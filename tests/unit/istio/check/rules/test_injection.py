@@ -178,23 +178,30 @@ def test_a_gateways_proxy_is_never_native() -> None:
     assert found(gateway, ISTIOD) == set()
 
 
-def test_a_root_proxy_is_found() -> None:
-    mode = "        sidecar.istio.io/interceptionMode: "
-    bad = workload(metadata=f"{mode}TPROXY # << tproxy\n")
+@pytest.mark.parametrize(
+    ("annotation", "wrong", "right"),
+    [("interceptionMode", "TPROXY", "REDIRECT"), ("capNetBindService", '"true"', '"false"')],
+)
+def test_a_root_proxy_is_found(annotation: str, wrong: str, right: str) -> None:
+    line = f"        sidecar.istio.io/{annotation}: "
+    bad = workload(metadata=f"{line}{wrong} # << root-proxy\n")
     assert found(bad) == marked(bad)
-    assert found(workload(metadata=f"{mode}REDIRECT\n")) == set()
+    assert found(workload(metadata=f"{line}{right}\n")) == set()
 
 
 def test_a_mesh_of_root_proxies_is_found() -> None:
     template = injected(SAFE, PROXY.format(mark=""))
     lines = "".join(f"      {line}\n" for line in template.splitlines())
     bad = f"""\
+global:
+  proxy:
+    capNetBindService: true # << root-proxy
 sidecarInjectorWebhook:
   templates:
     own: |
 {lines}meshConfig:
   defaultConfig:
-    interceptionMode: TPROXY # << tproxy
+    interceptionMode: TPROXY # << root-proxy
 """
     assert found(bad) == marked(bad)
-    assert found(bad.replace("TPROXY", "REDIRECT")) == set()
+    assert found(bad.replace("TPROXY", "REDIRECT").replace("Service: true", "Service: no")) == set()
