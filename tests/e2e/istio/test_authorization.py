@@ -110,7 +110,11 @@ def test_a_policy_decides_about_a_request_as_it_does_without_meshkey(
 
 
 @pytest.mark.parametrize("proxy", ["guarded", "istio"])
-@pytest.mark.parametrize(("caller", "echoed"), [(CLIENT, b"hello"), (STRANGER, b""), (TEAM, b"")])
+@pytest.mark.parametrize(
+    ("caller", "echoed"),
+    [(CLIENT, b"hello"), (STRANGER, b""), (TEAM, b"")],
+    ids=["client", "stranger", "team"],
+)
 def test_and_about_a_tcp_connection(
     pods: Mapping[str, Pod],
     keys: Mapping[tuple[str, str], Files],
