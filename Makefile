@@ -26,15 +26,16 @@ test: setup lint build/istiod ## Every test there is
 	@$(CARGO) test --release --locked
 	@$(PYTHON) -m pytest
 
-# Istio's own code, for the tests; and where its charts are. Go's list of what it downloads is shown
+# Istio's own code, for the tests; and where its source is. Go's list of what it downloads is shown
 # only with an error.
-build/istiod: $(wildcard tests/tools/istiod/*.go) tests/tools/istiod/go.mod tests/tools/istiod/go.sum | $(INSTALLED)
+build/istiod: $(wildcard tests/tools/istiod/*.*) | $(INSTALLED)
 	@echo "building Istio's own code for the tests (once, some minutes)"
 	@mkdir -p $(@D)
-	@cd tests/tools/istiod && export GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false" \
+	@cd tests/tools/istiod && export GOCACHE=$(CURDIR)/build/go GOTOOLCHAIN=local CGO_ENABLED=0 \
+	        GOFLAGS="-mod=readonly -buildvcs=false" \
 	    && { $(CURDIR)/.venv/bin/go build -trimpath -ldflags="-s -w" -o $(CURDIR)/$@ . \
 	        2> $(CURDIR)/.stamps/istiod || { cat $(CURDIR)/.stamps/istiod >&2; false; }; } \
-	    && $(CURDIR)/.venv/bin/go list -m -f '{{.Dir}}' istio.io/istio > $(CURDIR)/$(@D)/istio
+	    && $(CURDIR)/.venv/bin/go list -m -f '{{.Dir}}' istio.io/istio > $(CURDIR)/build/istio
 
 .PHONY: soak
 soak: setup ## 500 rotations under load, about ten minutes (ROTATIONS=n: so many)

@@ -15,13 +15,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from sidecar.istio.generate import files
+from sidecar.istio.generate import generated
 from sidecar.istio.names import SIGNER_LABEL
 from sidecar.istio.pods.template import templates
 from sidecar.istio.values import Values
 from sidecar.istio.values_document import parse
 from tests.fixtures import istiod
-from tests.fixtures.istio_chart import built_in_templates, injector_values
+from tests.fixtures.istio_installed import ISTIOD, Injector, by_helm
 from tests.fixtures.page import Step, page
 
 ROOT = Path(__file__).parents[2]
@@ -86,15 +86,11 @@ def test_kubernetes_knows_every_field_of_the_demo(key: tuple[str, str]) -> None:
 
 def injected(name: str) -> dict[str, Any]:
     """A pod of one of the demo's Deployments, by the control plane that the page installs."""
-    (ours,) = next(d.objects for d in files(the_values()) if d.path.endswith("istiod-values.yaml"))
+    (ours,) = next(d.objects for d in generated(the_values()) if d.path.endswith("istiod-values.yaml"))
     template = demo()["Deployment", name]["spec"]["template"]
     metadata = {**template["metadata"], "name": name, "namespace": "demo"}
-    return istiod.injected(
-        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]},
-        {**built_in_templates(), **ours["sidecarInjectorWebhook"]["templates"]},
-        injector_values(ours),
-        mesh=ours["meshConfig"],
-        native_sidecars=ours["env"]["ENABLE_NATIVE_SIDECARS"],
+    return Injector.of(by_helm(ISTIOD, ours)).inject(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
     )
 
 
@@ -215,7 +211,7 @@ def test_the_reasons_and_classes_are_the_modules() -> None:
 
 
 def test_what_istios_agent_says_is_in_its_source() -> None:
-    source = (istiod.charts().parents[1] / "pkg" / "istio-agent" / "agent.go").read_text("utf-8")
+    source = (istiod.source() / "pkg" / "istio-agent" / "agent.go").read_text("utf-8")
     said = [text for row in _rows("Pods that do not come up:\n") for text in _code(row[0])]
     ends = [text for text in said if "SDS socket" in text]
     assert len(ends) == 2
