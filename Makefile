@@ -26,12 +26,14 @@ test: setup lint build/istiod ## Every test there is
 	@$(CARGO) test --release --locked
 	@$(PYTHON) -m pytest
 
-# Istio's own code, for the tests; and where its charts are.
-build/istiod: $(wildcard tests/tools/istiod/*.go) tests/tools/istiod/go.sum | $(INSTALLED)
+# Istio's own code, for the tests; and where its charts are. Go's list of what it downloads is shown
+# only with an error.
+build/istiod: $(wildcard tests/tools/istiod/*.go) tests/tools/istiod/go.mod tests/tools/istiod/go.sum | $(INSTALLED)
 	@echo "building Istio's own code for the tests (once, some minutes)"
 	@mkdir -p $(@D)
-	@cd tests/tools/istiod && export GOTOOLCHAIN=local GOFLAGS="-mod=readonly -buildvcs=false" \
-	    && $(CURDIR)/.venv/bin/go build -trimpath -ldflags="-s -w" -o $(CURDIR)/$@ . \
+	@cd tests/tools/istiod && export GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false" \
+	    && { $(CURDIR)/.venv/bin/go build -trimpath -ldflags="-s -w" -o $(CURDIR)/$@ . \
+	        2> $(CURDIR)/.stamps/istiod || { cat $(CURDIR)/.stamps/istiod >&2; false; }; } \
 	    && $(CURDIR)/.venv/bin/go list -m -f '{{.Dir}}' istio.io/istio > $(CURDIR)/$(@D)/istio
 
 .PHONY: soak

@@ -39,7 +39,8 @@ EXIT_CODES: Mapping[int, str] = {
     EXIT_BAD_INPUT: "what was given is no private key of a supported kind, "
     "or its passphrase is wrong; or an audit log has a bad record, or a deny list is none",
     EXIT_NO_INPUT: "there is no such key, or no such file",
-    EXIT_FAILED: "unavailable: the token, another process, or the start failed",
+    EXIT_FAILED: "unavailable: the token, another process, or the start failed;"
+    " or a check found errors",
     EXIT_LOGIN_REFUSED: "the PIN is wrong or locked; not worth a restart",
     EXIT_MECHANISM_MISSING: "the token lacks a mechanism that the key needs",
 }

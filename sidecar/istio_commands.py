@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from sidecar.errors import ConfigurationError
-from sidecar.exits import one_line_errors
+from sidecar.exits import EXIT_FAILED, one_line_errors
 
 _PATH = click.Path(path_type=Path)
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -90,3 +91,27 @@ def generate(values_file: Path | None, out: Path, force: bool, as_json: bool, **
     click.echo(json.dumps({"written": paths}, indent=2) if as_json else "\n".join(paths))
     for path in left_over(documents, out):
         click.echo(f"{path} is of other values and no part of these: remove it", err=True)
+
+
+@istio.command()
+@click.argument("files", nargs=-1, required=True, type=_PATH, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@one_line_errors
+def check(files: tuple[Path, ...], as_json: bool) -> None:
+    """Tell what is wrong with files or directories of YAML, taken together. Nothing is run."""
+    from sidecar import tables
+
+    try:
+        from sidecar.istio.check.catalogue import checked
+        from sidecar.istio.check.finding import Severity
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"this needs {error.name}: pip install 'meshkey[istio]'"
+        ) from error
+    findings = checked(files)
+    if findings or as_json:
+        tables.show_problems([each.to_json() for each in findings], as_json=as_json)
+    else:
+        click.echo("nothing is wrong with these files")
+    if any(each.rule.severity is Severity.ERROR for each in findings):
+        sys.exit(EXIT_FAILED)

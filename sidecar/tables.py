@@ -95,6 +95,22 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     _show(rows, ["check", "verdict", "detail"], as_json=as_json)
 
 
+def show_problems(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Prints one row a problem of files: where, how bad, by which rule, what and what to do."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    told = [
+        {**each, "where": f"{each['file']}:{each['line']}", "finding": _sentence(each)}
+        for each in rows
+    ]
+    _show(told, ["where", "severity", "rule", "finding"])
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    return f"{row['happens']}. To do: {row['to_do']}"
+
+
 def show_deny_list(shown: DenyList, now: datetime, *, as_json: bool) -> None:
     """Prints what a deny list says, and whether it is stale at `now`."""
     denied, stale = [str(each) for each in shown.spiffe_ids], shown.is_stale(now)

@@ -169,6 +169,7 @@ host_callbacks! {
     fn network_set_filter_state_bytes(*mut c_void, Bytes, Bytes) -> bool;
     fn network_get_filter_state_bytes(*mut c_void, Bytes, *mut Bytes) -> bool;
     fn network_set_dynamic_metadata_string(*mut c_void, Bytes, Bytes, Bytes);
+    fn network_get_dynamic_metadata_string(*mut c_void, Bytes, Bytes, *mut Bytes) -> bool;
     fn network_filter_scheduler_new(*mut c_void) -> *mut c_void;
     fn network_filter_scheduler_commit(*mut c_void, u64);
     fn network_filter_scheduler_delete(*mut c_void);
@@ -427,16 +428,23 @@ impl NetworkFilter {
         }
     }
 
-    /// Connection-wide dynamic metadata.
-    pub fn set_metadata(self, namespace: &str, key: &str, value: &str) {
-        let [namespace, key, value] = [namespace, key, value].map(str::as_bytes);
+    /// Connection-wide dynamic metadata; whether it holds `value` now.
+    pub fn set_metadata(self, namespace: &str, key: &str, value: &str) -> bool {
         unsafe {
-            (host().network_set_dynamic_metadata_string)(
-                self.0,
-                Bytes::borrowing(namespace),
-                Bytes::borrowing(key),
-                Bytes::borrowing(value),
-            );
+            let [namespace, key, value] =
+                [namespace, key, value].map(|text| Bytes::borrowing(text.as_bytes()));
+            (host().network_set_dynamic_metadata_string)(self.0, namespace, key, value);
+        }
+        self.has_metadata(namespace, key, value)
+    }
+
+    /// Whether dynamic metadata holds exactly that text.
+    pub fn has_metadata(self, namespace: &str, key: &str, value: &str) -> bool {
+        let mut found = Bytes::EMPTY;
+        unsafe {
+            let [namespace, key] = [namespace, key].map(|text| Bytes::borrowing(text.as_bytes()));
+            (host().network_get_dynamic_metadata_string)(self.0, namespace, key, &mut found)
+                && found.as_slice() == value.as_bytes()
         }
     }
 

@@ -44,6 +44,57 @@ const METADATA: &str = "envoy.filters.meshkey";
 const PRINCIPAL: &str = "principal";
 const NAMESPACE: &str = "namespace";
 
+/// Something that other filters are told, and where.
+struct Fact {
+    in_metadata: bool,
+    key: &'static str,
+    value: String,
+}
+
+impl Fact {
+    fn state(key: &'static str, value: &str) -> Self {
+        let value = value.to_owned();
+        Self {
+            in_metadata: false,
+            key,
+            value,
+        }
+    }
+
+    fn metadata(key: &'static str, value: &str) -> Self {
+        Self {
+            in_metadata: true,
+            ..Self::state(key, value)
+        }
+    }
+
+    /// Whether it could be told.
+    fn tell(&self, envoy: NetworkFilter) -> bool {
+        if self.in_metadata {
+            return envoy.set_metadata(METADATA, self.key, &self.value);
+        }
+        envoy.set_filter_state(self.key, &self.value)
+    }
+
+    /// Whether nothing else is told in its place.
+    fn holds(&self, envoy: NetworkFilter) -> bool {
+        if self.in_metadata {
+            return envoy.has_metadata(METADATA, self.key, &self.value);
+        }
+        envoy.has_filter_state(self.key, &self.value)
+    }
+}
+
+impl std::fmt::Display for Fact {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = self.key;
+        if self.in_metadata {
+            return write!(to, "dynamic metadata {METADATA}[{key}]");
+        }
+        write!(to, "filter state {key}")
+    }
+}
+
 thread_local! {
     // Leaked, so that no destructor runs while Envoy ends the thread. A
     // connection stays on its thread, and so do its socket and its filters.
@@ -101,7 +152,7 @@ pub struct Companion {
 }
 
 /// Filter state, by its keys.
-type Told = [(&'static str, String); 5];
+type Told = [Fact; 7];
 
 impl Companion {
     fn new(envoy: NetworkFilter, peers: Option<Arc<Expected>>) -> Self {
@@ -152,26 +203,10 @@ impl Companion {
                 failure.to_string()
             })?;
         }
-        self.describe(peer.spiffe_id.as_str());
         let told = told(peer);
-        match told
-            .iter()
-            .find(|(key, value)| !self.envoy.set_filter_state(key, value))
-        {
-            Some((key, _)) => Err(format!(
-                "filter state {key} cannot be set: no other filter may set it"
-            )),
+        match told.iter().find(|fact| !fact.tell(self.envoy)) {
+            Some(fact) => Err(format!("{fact} cannot be set: no other filter may set it")),
             None => Ok(told),
-        }
-    }
-
-    /// In Istio's words; the namespace only if it is an ID of Istio's form.
-    fn describe(&self, id: &str) {
-        let principal = id.strip_prefix("spiffe://").unwrap_or(id);
-        self.envoy.set_metadata(METADATA, PRINCIPAL, principal);
-        let parts: Vec<_> = principal.split('/').collect();
-        if let [_, "ns", namespace, "sa", _] = parts[..] {
-            self.envoy.set_metadata(METADATA, NAMESPACE, namespace);
         }
     }
 
@@ -184,13 +219,11 @@ impl Companion {
         self.envoy.continue_reading();
     }
 
-    /// Whether filter state still is what this filter has made it.
+    /// Whether all still is what this filter has made it.
     fn check(&self) -> Result<(), String> {
         let mut told = self.told.get().into_iter().flat_map(|told| told.iter());
-        match told.find(|(key, value)| !self.envoy.has_filter_state(key, value)) {
-            Some((key, _)) => Err(format!(
-                "filter state {key} was changed: no other filter may set it"
-            )),
+        match told.find(|fact| !fact.holds(self.envoy)) {
+            Some(fact) => Err(format!("{fact} was changed: no other filter may set it")),
             None => Ok(()),
         }
     }
@@ -220,14 +253,25 @@ impl Companion {
 }
 
 fn told(peer: Peer) -> Told {
-    let id = peer.spiffe_id.as_str().to_owned();
+    let id = peer.spiffe_id.as_str();
+    let principal = id.strip_prefix("spiffe://").unwrap_or(id);
     [
-        (PEER, id.clone()),
-        (PEER_PRINCIPAL, id),
-        (LOCAL_PRINCIPAL, peer.local.as_str().to_owned()),
-        (XFCC, peer.forwarded),
-        (TLS, peer.tls),
+        Fact::state(PEER, id),
+        Fact::state(PEER_PRINCIPAL, id),
+        Fact::state(LOCAL_PRINCIPAL, peer.local.as_str()),
+        Fact::state(XFCC, &peer.forwarded),
+        Fact::state(TLS, &peer.tls),
+        Fact::metadata(PRINCIPAL, principal),
+        Fact::metadata(NAMESPACE, namespace(principal)),
     ]
+}
+
+/// Empty if it is not of Istio's form: what a filter before has set does not stay.
+fn namespace(principal: &str) -> &str {
+    match principal.split('/').collect::<Vec<_>>()[..] {
+        [_, "ns", namespace, "sa", _] => namespace,
+        _ => "",
+    }
 }
 
 impl Drop for Companion {
@@ -251,10 +295,13 @@ mod tests {
     use crate::abi::fake::{self, seen};
     use crate::testing::certificates::{CLIENT, SERVER};
 
-    /// A companion that takes the client only, and the log that it writes.
+    /// A companion that takes the client only.
     fn companion() -> (Companion, CompanionFactory) {
+        companion_of(&format!(r#"{{"peers":{{"spiffe_ids":["{CLIENT}"]}}}}"#))
+    }
+
+    fn companion_of(json: &str) -> (Companion, CompanionFactory) {
         fake::install();
-        let json = format!(r#"{{"peers":{{"spiffe_ids":["{CLIENT}"]}}}}"#);
         let factory = CompanionFactory::new(std::ptr::null_mut(), json.as_bytes()).unwrap();
         let companion = factory.companion(NetworkFilter(std::ptr::null_mut()));
         assert_eq!(companion.new_connection(), FilterStatus::StopIteration);
@@ -290,21 +337,39 @@ mod tests {
         let told = |key: &str| seen(|seen| seen.filter_state[key].clone());
         assert_eq!([PEER, PEER_PRINCIPAL].map(told), [CLIENT, CLIENT]);
         assert_eq!(told(LOCAL_PRINCIPAL), SERVER);
-        assert!(seen(|seen| !seen.metadata.is_empty()));
     }
 
     #[test]
     fn a_peer_is_described_in_istios_words() {
-        let (companion, _factory) = companion();
-        companion.describe("spiffe://demo.mesh/ns/shop/sa/cart");
-        companion.describe("spiffe://demo.mesh/ns/shop");
-        let said = |key: &str, value: &str| [METADATA, key, value].map(str::to_owned);
-        let expected = [
-            said(PRINCIPAL, "demo.mesh/ns/shop/sa/cart"),
-            said(NAMESPACE, "shop"),
-            said(PRINCIPAL, "demo.mesh/ns/shop"),
-        ];
-        assert_eq!(seen(|seen| seen.metadata.clone()), expected);
+        for (id, namespace) in [
+            ("spiffe://demo.mesh/ns/shop/sa/cart", "shop"),
+            ("spiffe://demo.mesh/ns/shop", ""),
+        ] {
+            let (companion, _factory) = companion_of("{}");
+            shake(&companion, id);
+            let told = |key: &str| seen(|seen| seen.metadata[&place(key)].clone());
+            assert_eq!(format!("spiffe://{}", told(PRINCIPAL)), id);
+            assert_eq!(told(NAMESPACE), namespace);
+        }
+    }
+
+    fn place(key: &str) -> [String; 2] {
+        [METADATA, key].map(str::to_owned)
+    }
+
+    #[test]
+    fn a_peer_that_another_filter_describes_is_heard_no_more() {
+        for key in [PRINCIPAL, NAMESPACE] {
+            let (companion, _factory) = companion();
+            shake(&companion, CLIENT);
+            assert_eq!(companion.received(), FilterStatus::Continue);
+            seen(|seen| seen.metadata.insert(place(key), "admin".to_owned()));
+            assert_eq!(companion.received(), FilterStatus::StopIteration);
+            let said = format!(
+                "dynamic metadata {METADATA}[{key}] was changed: no other filter may set it"
+            );
+            assert!(seen(|seen| seen.closed == 1 && seen.log[0].ends_with(&said)));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from sidecar._proto.meshkey.sds.v1 import private_key_pb2
 from sidecar._proto.third_party import envoy_sds_pb2 as pb
@@ -18,20 +19,23 @@ _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 SECRET = f"{_TLS}.Secret"
 _SPIFFE_CONFIG = f"{_TLS}.SPIFFECertValidatorConfig"
 _SPIFFE_VALIDATOR = "envoy.tls.cert_validator.spiffe"
-_PRIVATE_KEY = "type.googleapis.com/meshkey.sds.v1.PrivateKey"
+# One that Envoy knows: it hides what is in a provider's configuration from its config_dump, and
+# of a type that it does not know also the name, with which it then can dump nothing at all.
+_BYTES = "type.googleapis.com/google.protobuf.BytesValue"
 _PROVIDER = "meshkey"
 _VERSION_DIGITS = 16
 
 
 def tls_certificate(name: str, snapshot: Snapshot) -> bytes:
-    """The chain, leaf first, and for the key a message that says where it is."""
+    """The chain, leaf first, and for the key a message that says where it is, as bytes."""
     key = private_key_pb2.PrivateKey(
         key_id=snapshot.key_id.value, schemes=[int(scheme) for scheme in snapshot.schemes]
     )
     certificate = pb.TlsCertificate(
         certificate_chain=_pem(snapshot.chain.certificates),
         private_key_provider=pb.PrivateKeyProvider(
-            provider_name=_PROVIDER, typed_config=_any(_PRIVATE_KEY, key)
+            provider_name=_PROVIDER,
+            typed_config=_any(_BYTES, BytesValue(value=_bytes(key))),
         ),
     )
     return _bytes(pb.Secret(name=name, tls_certificate=certificate))

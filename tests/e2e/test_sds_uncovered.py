@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -116,3 +117,22 @@ def test_after_a_crash_of_the_sidecar_its_streams_are_back_and_all_is_as_before(
     assert again.status().sds.refused == 0
     assert plaintext(pod.envoy.port("to-uncovered")).startswith(b"HTTP/1.1 503")
     assert pod.upstream.octets == b""
+
+
+def test_its_configuration_can_be_dumped_and_has_a_reference_where_a_key_would_be(
+    pod: Pod,
+) -> None:
+    """An Envoy dumps nothing at all if a secret that it was given has a type unknown to it."""
+    wait_for(lambda: pod.number("default", "update_rejected") > 0, "a refusal")
+    dump = json.loads(pod.envoy.admin("/config_dump"))
+    secrets = [
+        secret["secret"]["tls_certificate"]
+        for each in dump["configs"]
+        for kind in ("dynamic_active_secrets", "dynamic_warming_secrets")
+        for secret in each.get(kind, [])
+        if "tls_certificate" in secret["secret"]
+    ]
+    assert secrets
+    for each in secrets:
+        assert each["private_key_provider"]["provider_name"] == "meshkey"
+        assert "private_key" not in each

@@ -10,6 +10,7 @@ The rules: the directory is fixed and WORKLOAD_IDENTITY_SOCKET_FILE is a bare na
 does not answer is deleted, and if it cannot be, the agent ends. With no socket, the agent ends
 under every name but the default one; under that it serves keys itself, from its own memory.
 That is looked at once, at its start. `Decision.OWN_KEYS` is the agent failing open.
+tests/integration/istio/test_agent_double.py compares this with those functions themselves.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ pub struct Seen {
     pub filter_state: HashMap<String, String>,
     /// Setting this key is reported as done and changes nothing, as on a conflict.
     pub fixed_filter_state: Option<String>,
-    pub metadata: Vec<[String; 3]>,
+    /// By its namespace and key.
+    pub metadata: HashMap<[String; 2], String>,
     pub closed: usize,
     pub continued: usize,
     pub commits: usize,
@@ -35,6 +36,7 @@ pub fn install() {
             network_set_filter_state_bytes,
             network_get_filter_state_bytes,
             network_set_dynamic_metadata_string,
+            network_get_dynamic_metadata_string,
             network_filter_scheduler_commit,
             transport_socket_set_is_readable,
             ..Host::inert()
@@ -104,7 +106,28 @@ unsafe extern "C" fn network_set_dynamic_metadata_string(
     key: Bytes,
     value: Bytes,
 ) {
-    seen(|seen| seen.metadata.push([namespace, key, value].map(text)));
+    seen(|seen| {
+        seen.metadata
+            .insert([namespace, key].map(text), text(value))
+    });
+}
+
+unsafe extern "C" fn network_get_dynamic_metadata_string(
+    _: *mut c_void,
+    namespace: Bytes,
+    key: Bytes,
+    value: *mut Bytes,
+) -> bool {
+    seen(
+        |seen| match seen.metadata.get(&[namespace, key].map(text)) {
+            Some(found) => {
+                // SAFETY: the caller's; the text stays where it is until it is set again.
+                unsafe { *value = Bytes::borrowing(found.as_bytes()) };
+                true
+            }
+            None => false,
+        },
+    )
 }
 
 unsafe extern "C" fn network_filter_scheduler_commit(_: *mut c_void, _: u64) {

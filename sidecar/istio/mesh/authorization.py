@@ -22,6 +22,10 @@ for connections with the sidecar's keys. They add to the policies, which stay.
 """
 
 
+# The one annotation that says what a policy means.
+_DRY_RUN = "istio.io/dry-run"
+
+
 def authorization(policies: Sequence[Policy], trust_domain: str) -> Sequence[Document]:
     """One document for each namespace that has such policies.
 
@@ -39,7 +43,8 @@ def authorization(policies: Sequence[Policy], trust_domain: str) -> Sequence[Doc
 
 
 def _twin(policy: Policy, rules: Sequence[Object]) -> Object:
-    annotations = {"annotations": dict(policy.annotations)} if policy.annotations else {}
+    dry = {key: value for key, value in policy.annotations.items() if key == _DRY_RUN}
+    annotations = {"annotations": dry} if dry else {}
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",

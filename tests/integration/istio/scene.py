@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sidecar.istio.document import Document
-from sidecar.istio.generate import generated
+from sidecar.istio.mesh.gateway import gateway
+from sidecar.istio.mesh.inbound import inbound
+from sidecar.istio.mesh.outbound import outbound
+from sidecar.istio.mesh.peer_authentication import peer_authentication
 from sidecar.istio.values import Values
+from tests.fixtures.istiod import Proxy
 from tests.fixtures.meshes import mesh
-from tests.integration.istio.dumps import Json, Proxy
+from tests.integration.istio.dumps import Json
 
 SERVER = "server.demo.svc.cluster.local"
 HEADLESS = "headless.demo.svc.cluster.local"
@@ -17,7 +20,14 @@ EXTERNAL = "api.example.com"
 # The services' ports; the pod's are 100 higher.
 HTTP, TCP, AUTO = 8000, 9000, 9500
 
-WORKLOAD = Proxy("demo", {"app": "server", "meshkey.io/signer": "enabled"})
+
+def proxy(labels: Mapping[str, str], **more: str) -> Proxy:
+    """Of a pod in the namespace."""
+    return Proxy("pod.demo", more.pop("ip", "10.0.0.1"), "demo", "server", labels, **more)
+
+
+SIGNER = {"meshkey.io/signer": "enabled"}
+WORKLOAD = proxy({"app": "server", **SIGNER})
 
 SERVICES = [
     {
@@ -36,10 +46,9 @@ def values(mode: str = "strict", **more: Any) -> Values:
 
 
 def generated_objects(values: Values) -> Sequence[Json]:
-    """All that is generated for Istio."""
-    documents = [each for each in generated(values) if isinstance(each, Document)]
-    objects = [each for document in documents for each in document.objects]
-    return [each for each in objects if "istio.io" in each.get("apiVersion", "")]
+    """All that is generated for the traffic of the mesh."""
+    builders = (peer_authentication, inbound, outbound, gateway)
+    return [each for build in builders for document in build(values) for each in document.objects]
 
 
 def without_filters(objects: Sequence[Json]) -> Sequence[Json]:
@@ -105,5 +114,5 @@ def _pod() -> Mapping[str, Any]:
         "kind": "Pod",
         "metadata": {"name": "pod", "namespace": "demo", "labels": labels},
         "spec": {"containers": [{"name": "a", "image": "a"}], "serviceAccountName": "server"},
-        "status": {"podIP": WORKLOAD.address, "phase": "Running", "conditions": ready},
+        "status": {"podIP": WORKLOAD.ip, "phase": "Running", "conditions": ready},
     }

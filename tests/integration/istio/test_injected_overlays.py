@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from sidecar.istio.names import (
     SIGNER_SOCKET,
 )
 from tests.fixtures import istiod
-from tests.fixtures.istio_chart import built_in_templates, injector_values, merged
+from tests.fixtures.istio_chart import built_in_templates
+from tests.fixtures.istio_installed import GATEWAY, ISTIOD, Injector, Installed, by_helm
 from tests.integration.istio.overlays import VARIANTS, installed
 
 _SHARED = Path(os.environ.get("MESHKEY_SHARED", Path(__file__).parents[4] / "shared"))
@@ -26,7 +28,9 @@ _APP = {"name": "app", "image": "registry.example/app:1"}
 _STORE = "/var/lib/meshkey"
 
 
-def pod(spec: dict[str, Any] | None = None, templates: str = "sidecar,signer") -> dict[str, Any]:
+def pod(
+    spec: dict[str, Any] | None = None, templates: str = "sidecar,signer", **annotations: str
+) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -34,7 +38,7 @@ def pod(spec: dict[str, Any] | None = None, templates: str = "sidecar,signer") -
             "name": "server",
             "namespace": "demo",
             "labels": {"app": "server"},
-            "annotations": {"inject.istio.io/templates": templates},
+            "annotations": {"inject.istio.io/templates": templates, **annotations},
         },
         "spec": {"serviceAccountName": "server", "containers": [_APP], **(spec or {})},
     }
@@ -50,19 +54,26 @@ _PODS = {
         }
     ),
     "own sidecar": pod({"initContainers": [{**_APP, "name": "logs", "restartPolicy": "Always"}]}),
-    "job": pod({"restartPolicy": "Never"}),
-    "gateway": pod(
-        {"containers": [{"name": "istio-proxy", "image": "auto"}]}, "gateway,signer-gateway"
-    ),
+    "job": pod({"restartPolicy": "Never"}, **{"sidecar.istio.io/nativeSidecar": "false"}),
 }
 
 
-def inject(
-    given: dict[str, Any], variant: str = "softhsm2", built_in: Path | None = None, **more: Any
-) -> dict[str, Any]:
-    values = injector_values(installed(variant, "istiod-values.yaml"))
-    templates = built_in_templates(built_in) | values["sidecarInjectorWebhook"]["templates"]
-    return istiod.injected(given, templates, values, **more)
+def gateway(variant: str) -> dict[str, Any]:
+    """A pod of the gateway chart's Deployment."""
+    chart = by_helm(GATEWAY, installed(variant, "gateway-values.yaml"), "ingress")
+    template = chart.find("Deployment", "ingress")["spec"]["template"]
+    metadata = {**template["metadata"], "name": "ingress-1", "namespace": "istio-ingress"}
+    return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
+
+
+@cache
+def installation(variant: str) -> Installed:
+    """The control plane of a variant, by Helm."""
+    return by_helm(ISTIOD, installed(variant, "istiod-values.yaml"))
+
+
+def injector(variant: str = "softhsm2") -> Injector:
+    return Injector.of(installation(variant))
 
 
 @pytest.fixture(params=_TEMPLATES)
@@ -74,9 +85,11 @@ def built_in(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", _PODS)
+@pytest.mark.parametrize("kind", [*_PODS, "gateway"])
 def test_an_injected_pod_keeps_what_it_must(kind: str, variant: str, built_in: Path | None) -> None:
-    made = inject(_PODS[kind], variant, built_in)
+    templates = built_in_templates(built_in) if built_in else {}
+    asked = gateway(variant) if kind == "gateway" else _PODS[kind]
+    made = injector(variant).with_templates(templates).inject(asked)
     kubernetes_validate.validate(made, kubernetes_validate.latest_version(), strict=True)
     check_order(made)
     check_security(made)
@@ -165,8 +178,17 @@ def mounts(made: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
     return by_path
 
 
+def test_what_the_pod_says_itself_stays() -> None:
+    made = injector().inject(_PODS["own security"])["spec"]
+    assert made["securityContext"] == _PODS["own security"]["spec"]["securityContext"]
+    assert made["automountServiceAccountToken"] is False
+    migrated = injector().inject(_PODS["own init container"])
+    order = [each["name"] for each in migrated["spec"]["initContainers"]]
+    assert order.index("meshkey") < order.index("migrate")
+
+
 def test_every_volume_that_is_mounted_is_there() -> None:
-    made = inject(pod())
+    made = injector().inject(pod())
     there = {each["name"] for each in made["spec"]["volumes"]}
     for each in (*made["spec"]["initContainers"], *made["spec"]["containers"]):
         assert {mount["name"] for mount in each.get("volumeMounts", [])} <= there
@@ -174,36 +196,23 @@ def test_every_volume_that_is_mounted_is_there() -> None:
 
 def test_a_native_proxy_that_would_wait_for_its_own_signer_is_refused() -> None:
     with pytest.raises(istiod.Refused, match="nativeSidecar"):
-        inject(pod(), native_sidecars="true")
+        injector().with_native_sidecars("true").inject(pod())
 
 
 def test_the_annotation_of_one_pod_is_enough_against_a_native_proxy() -> None:
     given = pod()
     given["metadata"]["annotations"]["sidecar.istio.io/nativeSidecar"] = "false"
-    check_order(inject(given, native_sidecars="true"))
+    check_order(injector().with_native_sidecars("true").inject(given))
 
 
 def test_a_proxy_that_would_be_root_is_refused() -> None:
     given = pod()
     given["metadata"]["annotations"]["sidecar.istio.io/interceptionMode"] = "TPROXY"
     with pytest.raises(istiod.Refused, match="TPROXY"):
-        inject(given)
+        injector().inject(given)
 
 
 def test_a_pod_that_does_not_ask_is_left_as_istio_makes_it() -> None:
-    made = inject(pod(templates="sidecar"))
+    made = injector().inject(pod(templates="sidecar"))
     assert "meshkey" not in str(made["spec"])
     assert not SIGNER_LABEL.keys() & made["metadata"]["labels"].keys()
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_istioctl_and_helm_install_the_same(variant: str) -> None:
-    overlay = installed(variant, "istioctl.yaml")["spec"]
-    chart = installed(variant, "istiod-values.yaml")
-    values = overlay["values"]
-    assert values["sidecarInjectorWebhook"] == chart["sidecarInjectorWebhook"]
-    # The operator's pilot.env is the chart's env.
-    assert values["pilot"]["env"] == chart["env"]
-    assert overlay["meshConfig"] == chart["meshConfig"]
-    merged_values = merged(injector_values({}), {"global": values["global"]})
-    assert merged_values["global"] == injector_values(chart)["global"]

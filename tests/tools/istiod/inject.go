@@ -9,10 +9,8 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	admission "k8s.io/api/admission/v1"
-	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/yaml"
 
 	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pkg/config/mesh/meshwatcher"
@@ -21,10 +19,9 @@ import (
 )
 
 type injectRequest struct {
-	// By name: the built-in ones and ours.
-	Templates map[string]string
-	// The chart's values, YAML.
-	Values string
+	// Of the injector, with its templates, and the chart's values: as the ConfigMap
+	// istio-sidecar-injector has them, YAML.
+	Config, Values string
 	// MeshConfig, YAML.
 	Mesh      string
 	Namespace string
@@ -60,8 +57,8 @@ func injected(request []byte) (any, error) {
 
 // sent is the pod as an API server sends it to webhooks: with the empty fields of its type.
 func sent(pod []byte) ([]byte, error) {
-	var typed core.Pod
-	if err := json.Unmarshal(pod, &typed); err != nil {
+	typed, err := kubernetesObject(pod)
+	if err != nil {
 		return nil, err
 	}
 	return json.Marshal(typed)
@@ -72,13 +69,7 @@ func injector(asked injectRequest) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings, err := yaml.Marshal(map[string]any{
-		"policy": "enabled", "defaultTemplates": []string{"sidecar"}, "templates": asked.Templates,
-	})
-	if err != nil {
-		return nil, err
-	}
-	parsed, err := inject.UnmarshalConfig(settings)
+	parsed, err := inject.UnmarshalConfig([]byte(asked.Config))
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,8 @@
 // Istio's own code, as the tests ask it: what is installed, what its injector makes of a pod, what
-// istiod gives a proxy, whether it accepts an object; and what kustomize makes of a directory.
+// istiod gives a proxy, whether it accepts an object, what its agent makes of a socket; and what
+// kustomize makes of a directory.
 //
-//	istiod install|chart|inject|xds|validate|kustomize < request.json > answer.json
+//	istiod install|chart|inject|xds|validate|kustomize|agent < request.json > answer.json
 //
 // A request that cannot be answered ends with one line on standard error and exit code 1.
 package main
@@ -25,6 +26,7 @@ var commands = map[string]func(request []byte) (any, error){
 	"xds":       generated,
 	"validate":  validated,
 	"kustomize": built,
+	"agent":     looked,
 }
 
 func main() {
@@ -48,7 +50,7 @@ func main() {
 
 func run(arguments []string) (any, error) {
 	if len(arguments) != 1 || commands[arguments[0]] == nil {
-		return nil, fmt.Errorf("usage: istiod install|chart|inject|xds|validate|kustomize < request.json")
+		return nil, fmt.Errorf("usage: istiod install|chart|inject|xds|validate|kustomize|agent < request.json")
 	}
 	request, err := io.ReadAll(os.Stdin)
 	if err != nil {

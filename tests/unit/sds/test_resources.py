@@ -36,7 +36,7 @@ async def test_a_certificate_is_its_chain_and_where_its_key_is(certified: Sds) -
     pem = load_der_x509_certificate(leaf).public_bytes(Encoding.PEM)
     key = octets(1, snapshot.key_id.value) + packed(2, SignatureScheme.ECDSA_SECP256R1_SHA256)
     provider = octets(1, "meshkey") + octets(
-        3, octets(1, "type.googleapis.com/meshkey.sds.v1.PrivateKey") + octets(2, key)
+        3, octets(1, "type.googleapis.com/google.protobuf.BytesValue") + octets(2, octets(1, key))
     )
     certificate = octets(1, octets(2, pem)) + octets(6, provider)
     expected = octets(1, "default") + octets(2, certificate)

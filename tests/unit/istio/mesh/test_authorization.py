@@ -103,7 +103,7 @@ def test_a_policy_without_identities_has_no_twin() -> None:
 def test_a_twin_is_of_the_same_action_for_the_same_workloads() -> None:
     spec = {"action": "DENY", "selector": {"matchLabels": {"app": "a"}}}
     dry = {"istio.io/dry-run": "true"}
-    metadata = {"namespace": "istio-system", "annotations": dry}
+    metadata = {"namespace": "istio-system", "annotations": {**dry, "team": "a"}}
     policies = [_policy(_from(principals=["a"]), metadata=metadata, **spec)]
     (document,) = authorization(policies, "demo.mesh")
     (twin,) = document.objects

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"os"
+	_ "unsafe" // for linkname
+
+	_ "istio.io/istio/pkg/istio-agent"
+	"istio.io/istio/pkg/uds"
+)
+
+// checkSocket is not exported, and all that the agent's start asks of the socket is in it.
+//
+//go:linkname checkSocket istio.io/istio/pkg/istio-agent.checkSocket
+func checkSocket(ctx context.Context, path string) (bool, error)
+
+// Serve: whether the agent would serve there itself where it finds nothing, as it does under the
+// default name.
+type agentRequest struct {
+	Path  string
+	Serve bool
+}
+
+// looked is what the agent finds at a path. It deletes and makes what the agent would.
+func looked(request []byte) (any, error) {
+	var asked agentRequest
+	if err := decode(request, &asked); err != nil {
+		return nil, err
+	}
+	found, refused := checkSocket(context.Background(), asked.Path)
+	_, gone := os.Lstat(asked.Path)
+	answer := map[string]any{"found": found, "error": "", "there": gone == nil, "serves": false}
+	if refused != nil {
+		answer["error"] = refused.Error()
+	} else if !found && asked.Serve {
+		listener, err := uds.NewListener(asked.Path)
+		if answer["serves"] = err == nil; err == nil {
+			defer listener.Close()
+		}
+	}
+	return answer, nil
+}

@@ -1,0 +1,1 @@
+// Without any assembly the compiler wants a body for each function, also for one that is linked.
