@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,8 +38,11 @@ _POLICIES = [
         ("Deployment", {"template": {"metadata": {"labels": {"app": "a"}}, "spec": {}}}),
     )
 ]
+# Each is a whole set of files.
+CASES = int(os.environ.get("MESHKEY_FUZZ_CASES", "10000")) // 100
+pytestmark = pytest.mark.timeout(CASES + 60)
 _CASES = settings(
-    max_examples=int(os.environ.get("MESHKEY_FUZZ_CASES", "100")),
+    max_examples=CASES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

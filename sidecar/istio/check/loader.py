@@ -19,7 +19,7 @@ _DEEPEST = 100
 # Of a text, with each alias written out.
 _MOST_VALUES = 1_000_000
 
-INVALID = error("invalid-yaml", "A file, or a file inside one, is no YAML or is too large.")
+INVALID = error("invalid-yaml", "A file is no YAML, or is too large.")
 DUPLICATE = error("duplicate-key", "A mapping has a key twice.")
 
 _NULL, _MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"

@@ -127,16 +127,15 @@ class Mesh:
 
     def may_select_signers(self, policy: Object, selector: Mapping[str, str]) -> bool:
         """Whether a policy is for pods of ours; not if all it selects in the set are others."""
-        if policy.namespace != self.root_namespace and (
-            policy.namespace not in self.signer_namespaces
-        ):
+        of_all = policy.namespace == self.root_namespace
+        if not self.signer_namespaces or not (of_all or policy.namespace in self.signer_namespaces):
             return False
-        here = [
+        selected = [
             each
             for each in self.workloads
-            if policy.namespace in {each.namespace, self.root_namespace}
+            if (of_all or each.namespace == policy.namespace)
+            and selector.items() <= labels_of(each).items()
         ]
-        selected = [each for each in here if selector.items() <= labels_of(each).items()]
         # There may be more pods than the set has.
         return not selector or not selected or any(map(self.has_signer, selected))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sidecar.istio.check.finding import Finding, error
 from sidecar.istio.check.hosts import covers, full
+from sidecar.istio.check.located import Node
 from sidecar.istio.check.mesh import Mesh
 from sidecar.istio.check.patches import Patch
 
@@ -21,6 +22,11 @@ SINGLE = error(
     "A service's cluster is patched with or without automatic mutual TLS, and not for both.",
 )
 ORDER = error("cluster-patch-order", "The two patches of a service's cluster are in wrong order.")
+
+TLS = error(
+    "destination-rule-tls",
+    "A DestinationRule says DISABLE, SIMPLE or MUTUAL for a host that has our patch.",
+)
 
 _OWN = ("PassthroughCluster", "BlackHoleCluster", "InboundPassthroughCluster")
 _REPLACES = "MERGE_AND_REPLACE_LIST"
@@ -55,15 +61,14 @@ def clusters(mesh: Mesh) -> Iterator[Finding]:
 
 
 def _outside(mesh: Mesh, patch: Patch) -> Iterator[Finding]:
-    service = patch.cluster.at("service")
-    host = service.text or patch.cluster.at("name").text.rpartition("|")[2]
+    host = _host(patch)
     for entry in mesh.objects.of("ServiceEntry"):
         if entry.spec.at("location").text == "MESH_INTERNAL":
             continue
-        if host and any(covers(each.text, host) for each in entry.spec.at("hosts").items):
+        if host.text and any(covers(each.text, host.text) for each in entry.spec.at("hosts").items):
             yield LEAK.at(
-                (service if service.present else patch.cluster.at("name")).place,
-                f"{host} is outside of the mesh ({entry}, {entry.place}): "
+                host.place,
+                f"{host.text} is outside of the mesh ({entry}, {entry.place}): "
                 "it is offered the workload's identity",
                 "remove the patch, or give the ServiceEntry location MESH_INTERNAL if it is inside",
             )
@@ -108,10 +113,10 @@ def _pair(same: Sequence[Patch]) -> Iterator[Finding]:
 
 def destinations(mesh: Mesh) -> Iterator[Finding]:
     """DestinationRules whose TLS is not the mesh's, for hosts that have our patch."""
-    ours = {each.cluster.at("service").text: each for each in _ours(mesh)}
+    ours = {_host(each).text: each for each in _ours(mesh)}
     for rule in mesh.objects.of("DestinationRule"):
         host = full(rule.spec.at("host").text, rule.namespace)
-        patched = next((each for service, each in ours.items() if covers(host, service)), None)
+        patched = next((ours[each] for each in ours if each and covers(host, each)), None)
         policies = [rule.spec, *rule.spec.at("subsets").items]
         policies = [each.at("trafficPolicy") for each in policies]
         policies += [each for some in policies for each in some.at("portLevelSettings").items]
@@ -125,11 +130,11 @@ def destinations(mesh: Mesh) -> Iterator[Finding]:
                 )
 
 
-TLS = error(
-    "destination-rule-tls",
-    "A DestinationRule says DISABLE, SIMPLE or MUTUAL for a host that has our patch.",
-)
-
-
 def _ours(mesh: Mesh) -> Iterator[Patch]:
     yield from (each for each in mesh.patches if each.apply_to == "CLUSTER" and each.sockets)
+
+
+def _host(patch: Patch) -> Node:
+    """By the service, or by a name as in outbound|8000||server.demo.svc.cluster.local."""
+    service, name = patch.cluster.at("service"), patch.cluster.at("name")
+    return service if service.present else Node(name.place, name.text.rpartition("|")[2])

@@ -117,6 +117,7 @@ def test_a_policy_elsewhere_is_nobodys_business() -> None:
 def test_a_policy_of_the_whole_mesh_is_ours_too() -> None:
     bad = policy(by(PRINCIPALS), namespace="istio-system")
     assert found(bad, outbound()) == marked(bad)
+    assert found(bad) == set()
 
 
 def test_a_policy_for_a_workload_without_the_sidecar_is_nobodys_business() -> None:
