@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -16,15 +17,28 @@ from tests.e2e.peers import call, client_context, connect
 from tests.e2e.tcp import TcpServer
 from tests.e2e.test_istio_principals import HTTP_PRINCIPALS, TCP_PRINCIPALS
 
-NAMED = (Attribute.PRINCIPAL, {"exact": CLIENT.removeprefix("spiffe://")})
-SUFFIX = (Attribute.PRINCIPAL, {"suffix": CLIENT.rpartition("/ns/")[2]})
-NAMESPACE = (Attribute.NAMESPACE, {"exact": "demo"})
-ANOTHER = (Attribute.NAMESPACE, {"exact": "dem"})
-CASES = [(NAMED, CLIENT, True), (NAMED, OTHER, False), (SUFFIX, CLIENT, True)]
-CASES += [(SUFFIX, OTHER, False), (NAMESPACE, OTHER, True), (ANOTHER, OTHER, False)]
+Asked = tuple[Attribute, Mapping[str, object]]
+NAMED: Asked = (Attribute.PRINCIPAL, {"exact": CLIENT.removeprefix("spiffe://")})
+SUFFIX: Asked = (Attribute.PRINCIPAL, {"suffix": CLIENT.rpartition("/ns/")[2]})
+NAMESPACE: Asked = (Attribute.NAMESPACE, {"exact": "demo"})
+# A workload of the trust domain whose SPIFFE ID is not of Istio's form.
+STRANGER = "spiffe://demo.mesh/stranger"
+STRANGE: Asked = (Attribute.PRINCIPAL, {"exact": "demo.mesh/stranger"})
+ANYWHERE: Asked = (Attribute.NAMESPACE, {"safe_regex": {"regex": ".+"}})
+ANOTHER: Asked = (Attribute.NAMESPACE, {"exact": "dem"})
+CASES: list[tuple[Asked, str, bool]] = [
+    (NAMED, CLIENT, True),
+    (NAMED, OTHER, False),
+    (SUFFIX, CLIENT, True),
+    (SUFFIX, OTHER, False),
+    (NAMESPACE, OTHER, True),
+    (ANOTHER, OTHER, False),
+    (STRANGE, STRANGER, True),
+    (ANYWHERE, STRANGER, False),
+    (ANYWHERE, OTHER, True),
+]
 
 RBAC = "          - name: envoy.filters.http.rbac\n"
-Asked = tuple[Attribute, dict[str, str]]
 
 
 def condition(asked: Asked) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import socketserver
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -116,6 +118,19 @@ def forwarding_application(address: Address, host: str, port: int) -> SocketAppl
 
 def echo_application(address: Address) -> SocketApplication:
     return SocketApplication(_EchoServer(address, _EchoHandler))
+
+
+def said_back(address: Address, context: ssl.SSLContext) -> bytes:
+    """What an echo behind TLS answers to "hello"; nothing if the connection is ended."""
+    with (
+        socket.create_connection(address, _TIMEOUT_S) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        try:
+            connection.sendall(b"hello")
+            return connection.recv(1024)
+        except OSError:
+            return b""
 
 
 class GrpcApplication:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.demo.mesh import TRUST_DOMAIN
+from tests.e2e.istio.applications import said_back
 from tests.e2e.istio.ours import values
 from tests.e2e.istio.plan import Injected, Plan, Pod
 from tests.e2e.istio.scene import Configuration, Scene
@@ -18,7 +17,6 @@ from tests.e2e.lab import Lab
 from tests.e2e.peers import Files, client_context
 from tests.e2e.programs import curl
 
-_TIMEOUT_S = 30.0
 CLIENT, BANNED, STRANGER = (("demo", "client"), ("demo", "banned"), ("elsewhere", "stranger"))
 TEAM = ("team", "worker")
 # (caller, path) and the status that it must get.
@@ -110,7 +108,11 @@ def test_a_policy_decides_about_a_request_as_it_does_without_meshkey(
 
 
 @pytest.mark.parametrize("proxy", ["guarded", "istio"])
-@pytest.mark.parametrize(("caller", "echoed"), [(CLIENT, b"hello"), (STRANGER, b""), (TEAM, b"")])
+@pytest.mark.parametrize(
+    ("caller", "echoed"),
+    [(CLIENT, b"hello"), (STRANGER, b""), (TEAM, b"")],
+    ids=["client", "stranger", "team"],
+)
 def test_and_about_a_tcp_connection(
     pods: Mapping[str, Pod],
     keys: Mapping[tuple[str, str], Files],
@@ -118,20 +120,8 @@ def test_and_about_a_tcp_connection(
     caller: tuple[str, str],
     echoed: bytes,
 ) -> None:
-    assert said_back(pods[proxy], client_context(keys[caller])) == echoed
-
-
-def said_back(pod: Pod, context: ssl.SSLContext) -> bytes:
-    """What the echo behind the proxy answers to "hello"; nothing if the connection is ended."""
-    with (
-        socket.create_connection((pod.address, 9000), _TIMEOUT_S) as plain,
-        context.wrap_socket(plain) as connection,
-    ):
-        try:
-            connection.sendall(b"hello")
-            return connection.recv(1024)
-        except OSError:
-            return b""
+    address = (pods[proxy].address, 9000)
+    assert said_back(address, client_context(keys[caller])) == echoed
 
 
 def test_without_its_twin_a_policy_that_denies_keeps_nobody_out(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import grpc
+import pytest
 
 from sidecar.demo.processes import wait_for
-from tests.e2e.istio.applications import GRPC_METHOD
+from tests.e2e.istio.applications import GRPC_METHOD, echo_application, said_back
 from tests.e2e.istio.mesh import CLIENT, SharedMesh
+from tests.e2e.lab import Lab
+from tests.e2e.peers import client_context
+from tests.e2e.record import Record
 
 HOST = "server.demo.svc.cluster.local"
 INBOUND = "inbound|9000||"
@@ -48,6 +52,21 @@ def test_and_http_2_on_the_third(mesh: SharedMesh) -> None:
     assert f'URI="{CLIENT}"' in caller
     seen = mesh.server.access(GRPC_METHOD)
     assert (seen["protocol"], seen["peer"]) == ("HTTP/2", CLIENT)
+
+
+@pytest.mark.parametrize("name", ["server", "soft"])
+def test_a_port_that_no_service_has_is_reached_with_mutual_tls_too(
+    mesh: SharedMesh, lab: Lab, name: str
+) -> None:
+    running, port = mesh.scene[name], 7070
+    address, inside = (running.pod.address, port), (running.pod.inside, port)
+    running.relays.relay(address, running.envoy.place.listener("virtualInbound"), inside)
+    record = Record(running.envoy)
+    with echo_application(inside):
+        # What Istio's proxies offer where they do not know the protocol.
+        context = client_context(lab.credentials(CLIENT), "istio")
+        assert said_back(address, context) == b"hello"
+    record.wait_for_handshakes(server__ok=1)
 
 
 def test_a_headless_service_is_called_at_its_pods(mesh: SharedMesh) -> None:

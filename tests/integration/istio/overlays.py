@@ -10,7 +10,11 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[3] / "istio-overlays"
-VARIANTS = ("softhsm2", "tpm2", "sgx-ctk")
+# Each is made of the values of its name; some have gateways.
+VARIANTS = sorted(file.stem for file in (ROOT / "values").iterdir())
+WITH_GATEWAY = [each for each in VARIANTS if (ROOT / each / "install/gateway-values.yaml").exists()]
+# These, and what is written by hand.
+DIRECTORIES = sorted({each.name for each in ROOT.iterdir() if each.is_dir()} - {"values"})
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,16 @@ class Found:
         return f"{self.file.relative_to(ROOT)}: {self.kind[1] or 'values'}"
 
 
-def documents(variant: str) -> Iterator[Found]:
-    for file in sorted((ROOT / variant).rglob("*.yaml")):
+def documents(directory: str) -> Iterator[Found]:
+    for file in sorted((ROOT / directory).rglob("*.yaml")):
         for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
             yield Found(file, document)
 
 
-def objects(variant: str) -> list[Found]:
+def objects(directory: str) -> list[Found]:
     """What an API server would be given."""
     return [
-        each for each in documents(variant) if "kustomize" not in each.kind[0] and all(each.kind)
+        each for each in documents(directory) if "kustomize" not in each.kind[0] and all(each.kind)
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from sidecar.istio.generate import generated
 from sidecar.istio.values import Values
 from tests.fixtures.istio_injection import GATEWAY, WORKLOAD, inject
-from tests.fixtures.istio_pods import EVERYTHING
+from tests.fixtures.istio_pods import EVERYTHING, pod
 from tests.fixtures.istio_values import values
 from tests.fixtures.istiod import Refused
 
@@ -45,6 +45,13 @@ def test_kubernetes_knows_every_field_of_its_objects(of: Values) -> None:
     assert {"ConfigMap", "NetworkPolicy"} <= {each["kind"] for each in objects}
     for each in objects:
         check(each)
+
+
+@EVERYTHING
+@pytest.mark.parametrize("name", ["signer", "signer-gateway"])
+def test_kubernetes_knows_every_field_of_a_template(name: str, of: Values) -> None:
+    """The injector would leave out what it does not know, without a word."""
+    check({"apiVersion": "v1", "kind": "Pod", **pod(of, name)})
 
 
 @BOTH

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ from sidecar.istio.names import (
     SIGNER_SOCKET,
 )
 from tests.fixtures import istiod
-from tests.fixtures.istio_chart import built_in_templates
+from tests.fixtures.istio_chart import SHARED, built_in_templates
 from tests.fixtures.istio_installed import GATEWAY, ISTIOD, Injector, Installed, by_helm
-from tests.integration.istio.overlays import VARIANTS, installed
+from tests.integration.istio.overlays import VARIANTS, WITH_GATEWAY, installed
 
-_SHARED = Path(os.environ.get("MESHKEY_SHARED", Path(__file__).parents[4] / "shared"))
-_TEMPLATES = {"module": None, "shared": _SHARED / "data" / "istio"}
+_TEMPLATES = {"module": None, "shared": SHARED}
 _APP = {"name": "app", "image": "registry.example/app:1"}
 _STORE = "/var/lib/meshkey"
 
@@ -84,8 +83,10 @@ def built_in(request: pytest.FixtureRequest) -> Path | None:
     return files
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", [*_PODS, "gateway"])
+@pytest.mark.parametrize(
+    ("variant", "kind"),
+    [*itertools.product(VARIANTS, _PODS), *((each, "gateway") for each in WITH_GATEWAY)],
+)
 def test_an_injected_pod_keeps_what_it_must(kind: str, variant: str, built_in: Path | None) -> None:
     templates = built_in_templates(built_in) if built_in else {}
     asked = gateway(variant) if kind == "gateway" else _PODS[kind]

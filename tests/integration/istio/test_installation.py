@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from sidecar.istio.generate import generated
+from sidecar.istio.generate import files
 from sidecar.istio.values import Token
 from sidecar.istio.written import written
 from tests.fixtures.istio_installed import (
@@ -23,7 +23,7 @@ from tests.fixtures.istio_installed import (
 )
 from tests.fixtures.istio_values import values
 from tests.fixtures.istiod import Refused
-from tests.integration.istio.overlays import ROOT, VARIANTS
+from tests.integration.istio.overlays import ROOT, VARIANTS, WITH_GATEWAY
 from tests.integration.istio.overlays import installed as overlay
 
 _NEWEST = kubernetes_validate.latest_version()
@@ -39,13 +39,16 @@ def helm(variant: str) -> Installed:
     return by_helm(ISTIOD, overlay(variant, "istiod-values.yaml"))
 
 
-def ingress(variant: str) -> Installed:
-    return by_helm(GATEWAY, overlay(variant, "gateway-values.yaml"), "ingress")
+def ingress(variant: str) -> list[Installed]:
+    """The gateway, in variants with one."""
+    if variant not in WITH_GATEWAY:
+        return []
+    return [by_helm(GATEWAY, overlay(variant, "gateway-values.yaml"), "ingress")]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nobody_is_warned(variant: str) -> None:
-    for installed in (istioctl(variant), helm(variant), ingress(variant)):
+    for installed in (istioctl(variant), helm(variant), *ingress(variant)):
         assert installed.warnings == []
 
 
@@ -64,9 +67,9 @@ def test_the_injector_has_our_templates_beside_istios(variant: str) -> None:
     assert {"sidecar", "gateway", "signer", "signer-gateway"} <= templates.keys()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", WITH_GATEWAY)
 def test_every_gateway_asks_for_our_template(variant: str) -> None:
-    for installed in (istioctl(variant), ingress(variant)):
+    for installed in (istioctl(variant), *ingress(variant)):
         template = installed.find("Deployment", "ingress")["spec"]["template"]
         asked_for = template["metadata"]["annotations"]["inject.istio.io/templates"]
         assert asked_for == "gateway,signer-gateway"
@@ -75,8 +78,9 @@ def test_every_gateway_asks_for_our_template(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_kubernetes_takes_what_is_installed(variant: str) -> None:
     """But for what Istio's own charts write as null, which an API server drops."""
-    for each in (*helm(variant).objects, *ingress(variant).objects):
-        kubernetes_validate.validate(without_null(each), _NEWEST, strict=True)
+    for installed in (helm(variant), *ingress(variant)):
+        for each in installed.objects:
+            kubernetes_validate.validate(without_null(each), _NEWEST, strict=True)
 
 
 def without_null(value: Any) -> Any:
@@ -87,7 +91,7 @@ def without_null(value: Any) -> Any:
 
 @pytest.mark.parametrize("token", list(Token))
 def test_the_mesh_has_the_trust_domain_of_the_values(token: Token, tmp_path: Path) -> None:
-    list(written(generated(values(token=str(token))), tmp_path))
+    list(written(files(values(token=str(token))), tmp_path))
     installed = by_istioctl(tmp_path / "install" / "istioctl.yaml")
     assert yaml.safe_load(Injector.of(installed).mesh)["trustDomain"] == "bank.example"
 

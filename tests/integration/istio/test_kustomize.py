@@ -35,6 +35,18 @@ def keys(directory: Path) -> list[tuple[str, str | None, str]]:
     )
 
 
+_BASES = sorted(
+    file.parent
+    for file in OVERLAYS.rglob("kustomization.yaml")
+    if yaml.safe_load(file.read_text(encoding="utf-8"))["kind"] == "Kustomization"
+)
+
+
+@pytest.mark.parametrize("base", _BASES, ids=lambda base: str(base.relative_to(OVERLAYS)))
+def test_every_base_is_built(base: Path) -> None:
+    assert kustomized(base)
+
+
 @pytest.mark.parametrize("variant", [str(token) for token in Token])
 def test_the_root_applies_all_that_its_files_have(variant: str) -> None:
     files = (OVERLAYS / variant / "namespaces").rglob("*.yaml")
