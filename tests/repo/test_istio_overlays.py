@@ -35,7 +35,7 @@ def test_the_values_make_exactly_the_files_that_are_there(variant: str, tmp_path
 def test_there_is_one_for_each_token_and_none_without_values() -> None:
     assert {str(token) for token in Token} <= set(VARIANTS)
     directories = {path.name for path in OVERLAYS.iterdir() if path.is_dir()}
-    assert directories == {*VARIANTS, "values", "example"}
+    assert directories == {*VARIANTS, "values", "example", "demo"}
     for token in Token:
         assert read(OVERLAYS / "values" / f"{token}.yaml").token is token
 

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from sidecar.istio.generate import generated
 from sidecar.istio.names import SIGNER_LABEL
+from sidecar.istio.pods.install import install
 from sidecar.istio.pods.template import templates
 from sidecar.istio.values import Values
 from sidecar.istio.values_document import parse
@@ -84,14 +85,16 @@ def test_kubernetes_knows_every_field_of_the_demo(key: tuple[str, str]) -> None:
     kubernetes_validate.validate(demo()[key], _NEWEST, strict=True)
 
 
+@cache
 def injected(name: str) -> dict[str, Any]:
     """A pod of one of the demo's Deployments, by the control plane that the page installs."""
-    (ours,) = next(d.objects for d in generated(the_values()) if d.path.endswith("istiod-values.yaml"))
+    (ours,) = next(
+        d.objects for d in install(the_values()) if d.path.endswith("istiod-values.yaml")
+    )
     template = demo()["Deployment", name]["spec"]["template"]
     metadata = {**template["metadata"], "name": name, "namespace": "demo"}
-    return Injector.of(by_helm(ISTIOD, ours)).inject(
-        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
-    )
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    return Injector.of(by_helm(ISTIOD, ours)).inject(pod)
 
 
 @pytest.mark.parametrize("name", ["client", "server"])
@@ -122,6 +125,14 @@ def test_it_looks_into_containers_that_there_are() -> None:
         )
         if name == "meshkey":
             assert container["livenessProbe"]["exec"]["command"][0] == program
+
+
+def test_the_proxy_has_the_token_that_istiod_takes_as_it_warns() -> None:
+    (proxy,) = (
+        each for each in injected("client")["spec"]["containers"] if each["name"] == "istio-proxy"
+    )
+    assert "/var/run/secrets/tokens" in {each["mountPath"] for each in proxy["volumeMounts"]}
+    assert "**What this does not prevent, in Istio**" in PAGE.text
 
 
 def test_the_files_that_it_applies_are_there(checkout: Path) -> None:

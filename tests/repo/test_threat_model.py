@@ -13,6 +13,8 @@ PAGE = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
 ATTACKERS = (
     "In the proxy",
     "In the application's container",
+    "In a pod of Istio",
+    "Where the mesh is configured",
     "Root on the node",
     "With the disk",
     "On the network",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sidecar.istio.pods.configuration import meshkey_toml
 from tests.fixtures.istio_pod import GROUP, PROXY, SPIFFE_ID, IstioPod
 from tests.fixtures.istio_pods import environment
 from tests.fixtures.istio_values import values
+from tests.fixtures.page import page
 from tests.fixtures.users import IS_ROOT
 from tests.fixtures.waiting import eventually
 
@@ -61,3 +63,35 @@ def test_the_doctor_finds_nothing_that_would_not_work(configured: IstioPod) -> N
     failures = [each for each in json.loads(examined.stdout) if each["verdict"] == "failure"]
     assert failures == []
     assert examined.returncode == 0
+
+
+_OTHERS_IN_EVERY_POD = {
+    r"spiffe://\S+": "ID",
+    r"(?m)^(trusts +)\S+:": r"\1DOMAIN:",
+    r"meshkey:tls:[0-9a-f]{8}:": "meshkey:tls:HOST:",
+    r"\b[0-9a-f]{32}\b": "KEY",
+    r"(?<=serial )[0-9a-f]+": "SERIAL",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+]00:00": "TIME",
+    # A table is as wide as what is in it.
+    r" +": " ",
+    r"(?m) +$": "",
+}
+
+
+def shape(printed: str) -> str:
+    """Without what is another's in every pod."""
+    for pattern, name in _OTHERS_IN_EVERY_POD.items():
+        printed = re.sub(pattern, name, printed)
+    return printed.strip()
+
+
+def test_its_status_and_its_keys_are_printed_as_the_page_shows_them(configured: IstioPod) -> None:
+    configured.serve().wait_until_ready()
+    eventually(lambda: configured.probe() == 0, "the readiness probe")
+    steps = list(page("istio.md").steps("/opt/meshkey/bin/meshkey "))
+    assert len(steps) == 2
+    for step in steps:
+        arguments = step.commands[0].partition("/opt/meshkey/bin/meshkey ")[2].split()
+        printed = configured.command(*arguments).stdout
+        assert SPIFFE_ID in printed
+        assert shape(printed) == shape(step.output)
