@@ -25,6 +25,8 @@ _TESTS = {
     "tpm2_unseal": "tpm2-tools",
     "tpm2_ptool": "libtpm2-pkcs11-tools",
     "dbus-daemon": "dbus",
+    "strace": "strace",
+    "apparmor_parser": "apparmor",
     "p11-kit": "p11-kit",
 }
 _LIBRARIES = {

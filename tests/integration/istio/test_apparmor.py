@@ -279,7 +279,7 @@ def test_the_proxy_may_do_exactly_this(path: str, permissions: str) -> None:
         ("/proc/7/mem", ""),
         ("/proc/7/environ", ""),
         ("/etc/shadow", ""),
-        ("/srv/keys/id", ""),
+        ("/srv/data", ""),
     ],
 )
 def test_the_sidecar_may_do_exactly_this(path: str, permissions: str) -> None:

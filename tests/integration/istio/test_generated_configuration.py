@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sidecar.istio.pods.configuration import meshkey_toml
 from tests.fixtures.istio_pod import GROUP, PROXY, SPIFFE_ID, IstioPod
@@ -25,7 +28,9 @@ def moved(value: Any, root: Path) -> Any:
     return root / value[1:] if isinstance(value, str) and value.startswith("/") else value
 
 
-def test_the_sidecar_gets_its_certificate_and_is_ready(pod: IstioPod) -> None:
+@pytest.fixture
+def configured(pod: IstioPod) -> IstioPod:
+    """With what is generated, but for where the test's own CA and users are."""
     generated = moved(tomllib.loads(meshkey_toml(_OF)), pod.config.parents[2])
     (caller,) = generated.pop("caller")
     pod.settings = {
@@ -39,8 +44,20 @@ def test_the_sidecar_gets_its_certificate_and_is_ready(pod: IstioPod) -> None:
     if IS_ROOT:
         assert (caller["uid"], caller["gid"]) == (PROXY, GROUP)
     pod.environment |= environment(_OF, "test", "web")
+    return pod
+
+
+def test_the_sidecar_gets_its_certificate_and_is_ready(configured: IstioPod) -> None:
+    pod = configured
     pod.serve().wait_until_ready()
     eventually(lambda: pod.probe() == 0, "the readiness probe")
     assert pod.sds_socket.is_socket()
     assert (pod.signer / "signer.sock").is_socket()
     assert SPIFFE_ID in pod.command("status").stdout
+
+
+def test_the_doctor_finds_nothing_that_would_not_work(configured: IstioPod) -> None:
+    examined = configured.command("doctor", "--json")
+    failures = [each for each in json.loads(examined.stdout) if each["verdict"] == "failure"]
+    assert failures == []
+    assert examined.returncode == 0
