@@ -22,7 +22,6 @@ SINGLE = error(
     "A service's cluster is patched with or without automatic mutual TLS, and not for both.",
 )
 ORDER = error("cluster-patch-order", "The two patches of a service's cluster are in wrong order.")
-
 TLS = error(
     "destination-rule-tls",
     "A DestinationRule says DISABLE, SIMPLE or MUTUAL for a host that has our patch.",
@@ -42,22 +41,25 @@ def clusters(mesh: Mesh) -> Iterator[Finding]:
                 "which speaks no mutual TLS",
                 "use SIDECAR_OUTBOUND, or GATEWAY for a gateway",
             )
-        service, name = patch.cluster.at("service"), patch.cluster.at("name")
-        if not service.text and not name.text:
-            yield UNMATCHED.at(
-                patch.place,
-                "it is for every cluster: PassthroughCluster, and hosts outside of the mesh, would "
-                "be offered the workload's identity",
-                "match cluster.service, with one patch for each service",
-            )
-        for own in _OWN:
-            if name.text == own:
-                yield LEAK.at(
-                    name.place,
-                    f"whatever is reached through {own} is offered the workload's identity",
-                    "match cluster.service instead",
-                )
+        yield from _unmatched(patch)
         yield from _outside(mesh, patch)
+
+
+def _unmatched(patch: Patch) -> Iterator[Finding]:
+    host = _host(patch)
+    if not host.text:
+        yield UNMATCHED.at(
+            patch.place,
+            "it is for every cluster: PassthroughCluster, and hosts outside of the mesh, would be "
+            "offered the workload's identity",
+            "match cluster.service, with one patch for each service",
+        )
+    elif host.text in _OWN:
+        yield LEAK.at(
+            host.place,
+            f"whatever is reached through {host.text} is offered the workload's identity",
+            "match cluster.service instead",
+        )
 
 
 def _outside(mesh: Mesh, patch: Patch) -> Iterator[Finding]:

@@ -93,6 +93,11 @@ def test_a_twin_of_an_older_policy_is_found() -> None:
     assert found(old, new, outbound(), MESH) == marked(old)
     fewer = policy(by(PRINCIPALS, "") + by("namespaces: [other]", ""))
     assert found(old, fewer, outbound(), MESH) == marked(old)
+    tried = policy(by(PRINCIPALS, "")).replace(
+        "namespace: demo", 'namespace: demo, annotations: {istio.io/dry-run: "true"}'
+    )
+    assert found(old, tried, outbound(), MESH) == marked(old)
+    assert found(twin(tried), tried, outbound(), MESH) == set()
     denied = policy(by(PRINCIPALS, ""), "DENY")
     assert found(old, denied, outbound(), MESH) == marked(old)
 

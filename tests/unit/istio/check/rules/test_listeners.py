@@ -56,6 +56,13 @@ def test_a_filter_that_is_inserted_before_the_peers_is_found() -> None:
     assert found_inbound(envoy_filter(chain(), network_filter("other"), peer)) == set()
 
 
+def test_what_else_a_patch_matches_by_is_the_same_chain() -> None:
+    match = "{transportProtocol: tls, filter: {name: envoy.filters.network.tcp_proxy}}"
+    peer = network_filter(mark="# << peer-filter-not-first")
+    bad = envoy_filter(chain(), peer, network_filter("other", match=match))
+    assert found_inbound(bad) == marked(bad)
+
+
 @pytest.mark.parametrize("labels", ["{}", "{app: server}", "{meshkey.io/signer: disabled}"])
 def test_a_filter_for_pods_without_the_sidecar_is_found(labels: str) -> None:
     labels += " # << no-workload-selector"

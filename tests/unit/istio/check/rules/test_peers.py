@@ -107,6 +107,8 @@ def test_a_map_without_the_file_is_found() -> None:
 def test_json_may_be_indented_with_tabs() -> None:
     good = config_map('{\n\t"a.example": [\n\t\t"spiffe://bank.example/ns/x/sa/a"\n\t]\n}')
     assert found(good) == set()
+    bad = good.replace("spiffe:", "https:")
+    assert found(bad) == {("0", 8, "malformed-peers")}
 
 
 def test_a_peer_of_another_trust_domain_is_found() -> None:
