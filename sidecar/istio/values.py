@@ -3,7 +3,7 @@
 ```yaml
 trust_domain: cluster.local
 istio: {namespace: istio-system, revision: ""}
-images: {meshkey: registry.example/meshkey:0.6.0, proxy: registry.example/proxyv2-meshkey:1.31.0}
+images: {meshkey: registry.example/meshkey:0.6.0, proxy: registry.example/proxyv2-meshkey:1.32.0}
 token: softhsm2                       # softhsm2, tpm2 or sgx-ctk
 ca: {kind: istiod}                    # istiod, istio-csr, or kubernetes with a signer
 namespaces:

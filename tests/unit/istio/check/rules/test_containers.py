@@ -26,7 +26,7 @@ spec:
     - {name: meshkey-sockets, mountPath: /run/meshkey-admin, subPath: admin}
   containers:
   - name: istio-proxy
-    image: registry.example/proxyv2-meshkey:1.31.0
+    image: registry.example/proxyv2-meshkey:1.32.0
     env:
     - {name: WORKLOAD_IDENTITY_SOCKET_FILE, value: meshkey.sock}
     volumeMounts:

@@ -107,7 +107,7 @@ SAFE = """
       capabilities: {drop: [ALL]}"""
 PROXY = """
   - name: istio-proxy{mark}
-    image: registry.example/proxyv2-meshkey:1.31.0
+    image: registry.example/proxyv2-meshkey:1.32.0
     env: [{{name: WORKLOAD_IDENTITY_SOCKET_FILE, value: meshkey.sock}}]"""
 
 

@@ -6,7 +6,7 @@ from tests.fixtures.marked import found, marked
 from tests.unit.istio.check.rules.test_containers import GOOD
 
 VARIABLE = "    - {name: WORKLOAD_IDENTITY_SOCKET_FILE, value: meshkey.sock}"
-IMAGE = "    image: registry.example/proxyv2-meshkey:1.31.0\n    env:\n"
+IMAGE = "    image: registry.example/proxyv2-meshkey:1.32.0\n    env:\n"
 
 
 def with_name(name: str) -> str:

@@ -6,7 +6,7 @@ from tests.fixtures.marked import found, marked
 from tests.unit.istio.check.rules.test_containers import GOOD
 from tests.unit.istio.check.rules.texts import workload
 
-IMAGE = "image: registry.example/proxyv2-meshkey:1.31.0"
+IMAGE = "image: registry.example/proxyv2-meshkey:1.32.0"
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_a_stock_proxy_is_found(image: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", ["registry.example/istio/proxyv2:1.31.0", "docker.io/bank/proxyv2-meshkey:1.31.0"]
+    "image", ["registry.example/istio/proxyv2:1.31.0", "docker.io/bank/proxyv2-meshkey:1.32.0"]
 )
 def test_an_image_of_ones_own_is_right(image: str) -> None:
     assert found(GOOD.replace(IMAGE, f"image: {image}")) == set()
