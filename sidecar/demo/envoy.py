@@ -63,6 +63,10 @@ class Envoy(Process):
         """
         self.wait_until(self._live, "it is live")
 
+    def certified(self) -> bool:
+        """Whether its module can do handshakes: the sidecar has told it who it is."""
+        return any(self.stats(r"meshkey\.identity\.generation").values())
+
     def port(self, listener: str) -> int:
         """The TCP port of a listener that was configured with port 0."""
         listeners = json.loads(self.admin("/listeners?format=json"))["listener_statuses"]

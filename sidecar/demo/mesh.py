@@ -98,9 +98,15 @@ class Mesh:
         envoy.ready()
         return envoy
 
+    def start_module_envoy(self, name: str, bootstrap: str, **values: Any) -> Envoy:
+        """An Envoy with the module; returns once that can do handshakes."""
+        envoy = self.start_envoy(name, bootstrap, **values)
+        envoy.wait_until(envoy.certified, "its module has a certificate")
+        return envoy
+
     def start_server_envoy(self, sidecar: Sidecar, app_port: int, **options: Any) -> Envoy:
         """envoy-config/server.yaml; only the demo's client may call."""
-        return self.start_envoy(
+        return self.start_module_envoy(
             "server",
             "server.yaml",
             **options,
@@ -115,7 +121,7 @@ class Mesh:
         self, sidecar: Sidecar, server_port: int, *, requests_per_connection: int = 0
     ) -> Envoy:
         """envoy-config/client.yaml; it expects the demo's server."""
-        return self.start_envoy(
+        return self.start_module_envoy(
             "client",
             "client.yaml",
             SIGNER_SOCKET=sidecar.socket,
