@@ -5,7 +5,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends make python3
 WORKDIR /src
 COPY . .
 RUN make module
-RUN make runtime PREFIX=/opt/meshkey
+# kubernetes, where its CSR API is the CA.
+ARG EXTRA=
+RUN make runtime PREFIX=/opt/meshkey EXTRA=$EXTRA
 
 FROM debian:12-slim
 RUN apt-get update \

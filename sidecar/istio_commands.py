@@ -83,7 +83,7 @@ def generate(values_file: Path | None, out: Path, force: bool, as_json: bool, **
         from sidecar.istio.written import left_over, written
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"this needs {error.name}: pip install 'meshkey[istio]'"
+            f"this needs {error.name}: install meshkey with `make runtime EXTRA=istio`"
         ) from error
     values = with_flags(document(values_file) if values_file else {}, Flags(**flags))
     documents = files(parse(values))
@@ -106,7 +106,7 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
         from sidecar.istio.check.finding import Severity
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"this needs {error.name}: pip install 'meshkey[istio]'"
+            f"this needs {error.name}: install meshkey with `make runtime EXTRA=istio`"
         ) from error
     findings = checked(files)
     if findings or as_json:

@@ -11,5 +11,6 @@ try:
     import kubernetes.aio  # noqa: F401  # here, so that its absence is told once and clearly
 except ImportError as error:
     raise ConfigurationError(
-        "the Kubernetes client is not installed: pip install 'meshkey[kubernetes]'"
+        "the Kubernetes client is not installed: "
+        "install meshkey with `make runtime EXTRA=kubernetes`"
     ) from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from click.testing import CliRunner, Result
 
@@ -63,3 +66,22 @@ def test_files_of_other_values_are_told_of(tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(document(gateways=None)))
     told = generate(*arguments).stderr
     assert "namespaces/istio-ingress/configuration.yaml is of other values" in told
+
+
+@pytest.mark.parametrize("arguments", [("generate", "--out", "out"), ("check", "file")])
+def test_without_a_library_for_yaml_it_says_how_to_install_one(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    code = f"""
+import sys
+sys.modules["yaml"] = None
+from sidecar.cli import commands
+commands(["istio", *{arguments}])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == EXIT_CONFIGURATION
+    said = "this needs yaml: install meshkey with `make runtime EXTRA=istio`"
+    assert ran.stderr.strip().endswith(said)
+    assert len(ran.stderr.splitlines()) == 1

@@ -139,7 +139,8 @@ class GrpcApplication:
     def __init__(self, address: Address) -> None:
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_say)
         service, method = GRPC_METHOD.strip("/").split("/")
-        self._server = grpc.server(ThreadPoolExecutor(4))
+        self._workers = ThreadPoolExecutor(4)
+        self._server = grpc.server(self._workers)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
@@ -157,6 +158,7 @@ class GrpcApplication:
         trace: TracebackType | None,
     ) -> None:
         self._server.stop(None).wait()
+        self._workers.shutdown()
 
 
 def _say(request: bytes, context: grpc.ServicerContext) -> bytes:

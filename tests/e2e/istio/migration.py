@@ -8,6 +8,7 @@ meshkey's sidecars under another.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -48,8 +49,10 @@ class Migration:
         self.scene = Scene(lab, self.plan, self._configuration(), roots, moving=True)
 
     def __enter__(self) -> Migration:
-        self.scene.__enter__()
-        self.scene.start(*self.plan.pods)
+        with ExitStack() as stack:
+            stack.enter_context(self.plan)
+            stack.enter_context(self.scene).start(*self.plan.pods)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -58,8 +61,7 @@ class Migration:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.scene.__exit__(kind, error, trace)
-        self.plan.__exit__(kind, error, trace)
+        self._stack.close()
 
     @property
     def door(self) -> Address:

@@ -87,7 +87,7 @@ class Service:
 
 @dataclass
 class Plan:
-    """Pods and services, numbered as they come. Its network is taken until `release`."""
+    """Pods and services, numbered as they come. Its network is taken until its context is left."""
 
     pods: list[Pod] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)

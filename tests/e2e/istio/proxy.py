@@ -36,6 +36,7 @@ static_resources:
       - lb_endpoints:
         - endpoint: {address: {pipe: {path: "${SDS_SOCKET}"}}}
 """
+_TIMEOUT_S = 30.0
 # What Envoy counts when it has taken a file in.
 _TAKEN = {
     "lds.json": "listener_manager.lds.update_success",
@@ -105,7 +106,7 @@ class IstioProxy(Envoy):
         subprocess.run(
             ["curl", "--silent", "--fail", "--unix-socket", str(self.directory / "admin.sock"),
              "--request", "POST", "http://admin/drain_listeners?inboundonly&graceful"],
-            check=True, capture_output=True,
+            check=True, capture_output=True, timeout=_TIMEOUT_S,
         )  # fmt: skip
         wait_for(lambda: not self._open_requests(), f"{self.name} has no more requests")
 

@@ -33,14 +33,16 @@ EXPECTED = {
 
 
 def policies(app: str) -> Sequence[Mapping[str, Any]]:
-    """Three that allow, one that denies, for one workload, and one for its TCP port."""
+    """Three that allow, one that denies, for one workload, and two for its TCP port."""
     client = {"principals": [principal(*CLIENT)]}
+    # What keeps the stranger out is the one that denies.
+    both = {"principals": [principal(*CLIENT), principal(*STRANGER)]}
     return [
         policy(app, "principal", "ALLOW", {"paths": ["/by-principal"]}, client),
         policy(app, "namespace", "ALLOW", {"paths": ["/by-namespace"]}, {"namespaces": ["team"]}),
         policy(app, "open", "ALLOW", {"paths": ["/open"]}),
         policy(app, "banned", "DENY", {"paths": ["/*"]}, {"principals": [principal(*BANNED)]}),
-        policy(app, "tcp", "ALLOW", {"ports": ["9000"]}, client),
+        policy(app, "tcp", "ALLOW", {"ports": ["9000"]}, both),
         policy(app, "tcp-banned", "DENY", {"ports": ["9000"]}, {"namespaces": ["elsewhere"]}),
     ]
 

@@ -36,6 +36,7 @@ def test_a_proxy_with_meshkey_has_the_certificates_of_the_page_which_are_none(
     (one,) = json.loads(PAGE.step("request GET certs").output)["certificates"]
     assert one == {"ca_cert": [], "cert_chain": []}
     held = json.loads(proxy.admin("/certs"))["certificates"]
+    assert held
     assert all(each["cert_chain"] == [] for each in held)
     # Istio's own has.
     others = json.loads(mesh.old.envoy.admin("/certs"))["certificates"]

@@ -77,8 +77,12 @@ def test_both_come_to_the_same_and_leave_the_same(
         (short_dir / directory).mkdir()
         (short_dir / directory).chmod(0o755)
         make(short_dir / directory / name, stack)
-    double = start_agent(short_dir / "double", name, _before(place, short_dir / "double"))
-    real = _real_start(short_dir / "real" / name, _before(place, short_dir / "real"))
+    before = [_before(place, short_dir / directory) for directory in ("double", "real")]
+    # Each may wait for its dial: both at once.
+    with ThreadPoolExecutor() as starts:
+        asked = starts.submit(start_agent, short_dir / "double", name, before[0])
+        real = _real_start(short_dir / "real" / name, before[1])
+        double = asked.result()
     assert (double.decision, double.deleted) == (real.decision, real.deleted)
     if real.reason:
         assert real.reason.startswith(double.reason.partition(":")[0])

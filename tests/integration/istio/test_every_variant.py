@@ -56,18 +56,12 @@ def test_kubernetes_knows_every_field_of_a_template(name: str, of: Values) -> No
 
 @BOTH
 @EVERYTHING
-def test_kubernetes_knows_every_field_of_an_injected_pod(
+def test_kubernetes_knows_every_field_of_an_injected_pod_and_each_mounted_volume_is_there_once(
     kind: tuple[str, dict[str, Any]], of: Values
 ) -> None:
-    check(inject(kind, of))
-
-
-@BOTH
-@EVERYTHING
-def test_every_volume_that_is_mounted_is_there_once(
-    kind: tuple[str, dict[str, Any]], of: Values
-) -> None:
-    spec = inject(kind, of)["spec"]
+    injected = inject(kind, of)
+    check(injected)
+    spec = injected["spec"]
     defined = [volume["name"] for volume in spec["volumes"]]
     assert len(defined) == len(set(defined))
     mounted = {

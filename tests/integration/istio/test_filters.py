@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ def _socket(of: Json) -> str | None:
     return name
 
 
+@cache
 def _pairs(mode: str) -> Sequence[tuple[Json, Json]]:
     before, after = _both(mode)
     chains = before.chains("virtualInbound"), after.chains("virtualInbound")

@@ -188,13 +188,6 @@ def test_what_the_pod_says_itself_stays() -> None:
     assert order.index("meshkey") < order.index("migrate")
 
 
-def test_every_volume_that_is_mounted_is_there() -> None:
-    made = injector().inject(pod())
-    there = {each["name"] for each in made["spec"]["volumes"]}
-    for each in (*made["spec"]["initContainers"], *made["spec"]["containers"]):
-        assert {mount["name"] for mount in each.get("volumeMounts", [])} <= there
-
-
 def test_a_native_proxy_that_would_wait_for_its_own_signer_is_refused() -> None:
     with pytest.raises(istiod.Refused, match="nativeSidecar"):
         injector().with_native_sidecars("true").inject(pod())
@@ -204,13 +197,6 @@ def test_the_annotation_of_one_pod_is_enough_against_a_native_proxy() -> None:
     given = pod()
     given["metadata"]["annotations"]["sidecar.istio.io/nativeSidecar"] = "false"
     check_order(injector().with_native_sidecars("true").inject(given))
-
-
-def test_a_proxy_that_would_be_root_is_refused() -> None:
-    given = pod()
-    given["metadata"]["annotations"]["sidecar.istio.io/interceptionMode"] = "TPROXY"
-    with pytest.raises(istiod.Refused, match="TPROXY"):
-        injector().inject(given)
 
 
 def test_a_pod_that_does_not_ask_is_left_as_istio_makes_it() -> None:

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from sidecar.istio.generate import files
-from sidecar.istio.values import Token
 from sidecar.istio.written import written
 from tests.fixtures.istio_installed import (
     GATEWAY,
@@ -89,9 +88,8 @@ def without_null(value: Any) -> Any:
     return [without_null(each) for each in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("token", list(Token))
-def test_the_mesh_has_the_trust_domain_of_the_values(token: Token, tmp_path: Path) -> None:
-    list(written(files(values(token=str(token))), tmp_path))
+def test_the_mesh_has_the_trust_domain_of_the_values(tmp_path: Path) -> None:
+    list(written(files(values()), tmp_path))
     installed = by_istioctl(tmp_path / "install" / "istioctl.yaml")
     assert yaml.safe_load(Injector.of(installed).mesh)["trustDomain"] == "bank.example"
 

@@ -8,12 +8,11 @@ import pytest
 import yaml
 
 from sidecar.istio.generate import files
-from sidecar.istio.values import Token
 from sidecar.istio.written import written
 from tests.fixtures.istio_values import values
 from tests.fixtures.istiod import kustomized
+from tests.integration.istio.overlays import ROOT, VARIANTS
 
-OVERLAYS = Path(__file__).parents[3] / "istio-overlays"
 _DEPLOYMENT = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
@@ -37,19 +36,19 @@ def keys(directory: Path) -> list[tuple[str, str | None, str]]:
 
 _BASES = sorted(
     file.parent
-    for file in OVERLAYS.rglob("kustomization.yaml")
+    for file in ROOT.rglob("kustomization.yaml")
     if yaml.safe_load(file.read_text(encoding="utf-8"))["kind"] == "Kustomization"
 )
 
 
-@pytest.mark.parametrize("base", _BASES, ids=lambda base: str(base.relative_to(OVERLAYS)))
+@pytest.mark.parametrize("base", _BASES, ids=lambda base: str(base.relative_to(ROOT)))
 def test_every_base_is_built(base: Path) -> None:
     assert kustomized(base)
 
 
-@pytest.mark.parametrize("variant", [str(token) for token in Token])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_the_root_applies_all_that_its_files_have(variant: str) -> None:
-    files = (OVERLAYS / variant / "namespaces").rglob("*.yaml")
+    files = (ROOT / variant / "namespaces").rglob("*.yaml")
     objects = [
         each
         for file in files
@@ -61,12 +60,12 @@ def test_the_root_applies_all_that_its_files_have(variant: str) -> None:
         for each in objects
     )
     assert expected
-    assert keys(OVERLAYS / variant) == expected
+    assert keys(ROOT / variant) == expected
 
 
-@pytest.mark.parametrize("variant", [str(token) for token in Token])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_the_network_policies_are_applied_by_themselves(variant: str) -> None:
-    assert {kind for kind, _, _ in keys(OVERLAYS / variant / "network")} == {"NetworkPolicy"}
+    assert {kind for kind, _, _ in keys(ROOT / variant / "network")} == {"NetworkPolicy"}
 
 
 def test_rights_come_with_the_root_where_there_are_any(tmp_path: Path) -> None:
@@ -92,10 +91,10 @@ def test_the_component_asks_for_the_sidecar_and_changes_nothing_else(tmp_path: P
 
 
 def test_the_example_leads_its_own_pods_to_the_canary_and_asks_for_the_sidecar_in_them() -> None:
-    made = {each["kind"]: each for each in kustomized(OVERLAYS / "example")}
+    made = {each["kind"]: each for each in kustomized(ROOT / "example")}
     assert made["Namespace"]["metadata"]["labels"] == {"istio.io/rev": "meshkey"}
     pods = made["Deployment"]["spec"]["template"]["metadata"]["annotations"]
     assert pods == {"inject.istio.io/templates": "sidecar,signer"}
     assert {"ConfigMap", "EnvoyFilter", "PeerAuthentication"} <= made.keys()
-    in_canary = {each["kind"] for each in kustomized(OVERLAYS / "canary")}
+    in_canary = {each["kind"] for each in kustomized(ROOT / "canary")}
     assert in_canary == made.keys() - {"Namespace", "ServiceAccount", "Service", "Deployment"}

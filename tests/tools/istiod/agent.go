@@ -14,10 +14,9 @@ import (
 //go:linkname checkSocket istio.io/istio/pkg/istio-agent.checkSocket
 func checkSocket(ctx context.Context, path string) (bool, error)
 
-// Serve: whether the agent would serve there itself where it finds nothing, as it does under the
-// default name.
 type agentRequest struct {
-	Path  string
+	Path string
+	// And serve there where nothing is found, as the agent does under the default name.
 	Serve bool
 }
 
@@ -33,9 +32,9 @@ func looked(request []byte) (any, error) {
 	if refused != nil {
 		answer["error"] = refused.Error()
 	} else if !found && asked.Serve {
-		listener, err := uds.NewListener(asked.Path)
-		if answer["serves"] = err == nil; err == nil {
+		if listener, err := uds.NewListener(asked.Path); err == nil {
 			defer listener.Close()
+			answer["serves"] = true
 		}
 	}
 	return answer, nil

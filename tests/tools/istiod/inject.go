@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -121,7 +122,7 @@ func reviewed(webhook http.Handler, namespace string, pod []byte) ([]byte, error
 		return nil, fmt.Errorf("the webhook: %s", answer.Response.Result.Message)
 	}
 	if len(answer.Response.Patch) == 0 {
-		return nil, fmt.Errorf("the webhook leaves this pod alone")
+		return nil, errors.New("the webhook leaves this pod alone")
 	}
 	return answer.Response.Patch, nil
 }

@@ -10,6 +10,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -50,7 +51,7 @@ func main() {
 
 func run(arguments []string) (any, error) {
 	if len(arguments) != 1 || commands[arguments[0]] == nil {
-		return nil, fmt.Errorf("usage: istiod install|chart|inject|xds|validate|kustomize|agent < request.json")
+		return nil, errors.New("usage: istiod install|chart|inject|xds|validate|kustomize|agent < request.json")
 	}
 	request, err := io.ReadAll(os.Stdin)
 	if err != nil {

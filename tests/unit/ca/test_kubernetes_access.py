@@ -241,5 +241,6 @@ except ConfigurationError as error:
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == (
-        "the Kubernetes client is not installed: pip install 'meshkey[kubernetes]'\n"
+        "the Kubernetes client is not installed: install meshkey with "
+        "`make runtime EXTRA=kubernetes`\n"
     )
