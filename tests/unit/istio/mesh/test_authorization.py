@@ -118,7 +118,7 @@ def test_a_twin_is_of_the_same_action_for_the_same_workloads() -> None:
 
 def test_a_twin_does_not_replace_a_policy_of_somebodys_own() -> None:
     own = _policy({}, metadata={"name": "who-meshkey"})
-    with pytest.raises(ConfigurationError, match="demo/who: its twin would replace .*who-meshkey"):
+    with pytest.raises(ConfigurationError, match=r"demo/who: its twin would .*who-meshkey"):
         authorization([_policy(_from(principals=["a"])), own], "demo.mesh")
     elsewhere = _policy({}, metadata={"name": "who-meshkey", "namespace": "shop"})
     assert authorization([_policy(_from(principals=["a"])), elsewhere], "demo.mesh")
