@@ -12,6 +12,8 @@ Object = Mapping[str, Any]
 
 # Files that have it may be written anew.
 MARKER = "Written by `meshkey istio generate`: change the values, not this file."
+# The same for objects in a cluster.
+PART_OF = {"app.kubernetes.io/part-of": "meshkey"}
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc] # no type hints
@@ -68,4 +70,4 @@ def dumped(value: Any) -> str:
 def metadata(name: str, namespace: str | None = None) -> dict[str, Any]:
     """Of an object that meshkey writes."""
     place = {"namespace": namespace} if namespace else {}
-    return {"name": name, **place, "labels": {"app.kubernetes.io/part-of": "meshkey"}}
+    return {"name": name, **place, "labels": dict(PART_OF)}

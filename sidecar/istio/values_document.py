@@ -188,10 +188,20 @@ def _mutual_server(where: str, value: Any) -> MutualServer:
     table = Table(where, value)
     server = MutualServer(
         port=table.take("port", port_number),
-        hosts=table.take("hosts", items(text), ()),
+        hosts=table.take("hosts", items(_server_name), ()),
     )
     table.end()
     return server
+
+
+def _server_name(where: str, value: Any) -> str:
+    """What a chain is found by: Istio leaves the namespace out of it, and has none for `*`."""
+    if not _HOST.fullmatch(text(where, value).removeprefix("*.")):
+        raise mistake(
+            where,
+            f"{value!r}: a name is needed, without the namespace before it; for *, leave hosts out",
+        )
+    return str(value)
 
 
 def _labels(where: str, value: Any) -> Mapping[str, str]:

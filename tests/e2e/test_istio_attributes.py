@@ -109,3 +109,14 @@ def test_what_a_caller_says_of_itself_counts_for_nothing(
         assert call(port, client_context(lab.credentials(CLIENT)), request.encode()).status == 200
     (seen,) = application.requests
     assert seen.values(PEER_HEADER) == []
+
+
+def test_where_no_peer_is_known_a_caller_cannot_say_it_either(
+    lab: Lab, application: Application
+) -> None:
+    nobody = http(NAMED, "ALLOW").replace("FILTER_STATE(meshkey.", "FILTER_STATE(nothing.")
+    request = f"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{PEER_HEADER}: {CLIENT}\r\n\r\n"
+    with lab.server(application.port, nobody) as server:
+        context = client_context(lab.credentials(OTHER))
+        assert call(server.port("mtls"), context, request.encode()).status == 403
+    assert application.requests == []

@@ -33,13 +33,27 @@ def authorization(policies: Sequence[Policy], trust_domain: str) -> Sequence[Doc
         ConfigurationError: for a policy whose twin would mean something else.
     """
     twins: dict[str, list[Object]] = {}
+    taken = {(each.namespace, each.name) for each in policies if not each.generated}
     for policy in policies:
         if rules := list(_rules(policy, Mesh(trust_domain, policy.namespace))):
+            if (policy.namespace, _name(policy)) in taken:
+                raise _hidden(policy)
             twins.setdefault(policy.namespace, []).append(_twin(policy, rules))
     return [
         Document(f"namespaces/{namespace}/authorization.yaml", _ABOUT, tuple(objects))
         for namespace, objects in twins.items()
     ]
+
+
+def _name(policy: Policy) -> str:
+    return f"{policy.name}-meshkey"
+
+
+def _hidden(policy: Policy) -> ConfigurationError:
+    return ConfigurationError(
+        f"AuthorizationPolicy {policy.namespace}/{policy.name}: its twin would replace the policy "
+        f"{_name(policy)}, which is somebody's own: give one of them another name"
+    )
 
 
 def _twin(policy: Policy, rules: Sequence[Object]) -> Object:
@@ -48,7 +62,7 @@ def _twin(policy: Policy, rules: Sequence[Object]) -> Object:
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
-        "metadata": {**metadata(f"{policy.name}-meshkey", policy.namespace), **annotations},
+        "metadata": {**metadata(_name(policy), policy.namespace), **annotations},
         "spec": {**policy.spec, "rules": list(rules)},
     }
 

@@ -6,6 +6,8 @@ x-forwarded-client-cert and takes the scheme for http.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sidecar.istio.mesh.identity import PEER_HEADER
 from sidecar.istio.mesh.module import Json
 
@@ -40,16 +42,18 @@ def verified_headers() -> Json:
             "@type": f"{_TYPES}.filters.http.header_mutation.v3.HeaderMutation",
             "mutations": {
                 "request_mutations": [
-                    _overwritten("x-forwarded-client-cert", "meshkey.xfcc"),
-                    _overwritten(PEER_HEADER, "meshkey.peer"),
+                    *_overwritten("x-forwarded-client-cert", "meshkey.xfcc"),
+                    *_overwritten(PEER_HEADER, "meshkey.peer"),
                 ]
             },
         },
     }
 
 
-def _overwritten(header: str, filter_state: str) -> Json:
-    return {
+def _overwritten(header: str, filter_state: str) -> Iterator[Json]:
+    # An empty value overwrites nothing: without filter state the caller's own would stay.
+    yield {"remove": header}
+    yield {
         "append": {
             "header": {"key": header, "value": f"%FILTER_STATE({filter_state}:PLAIN)%"},
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",

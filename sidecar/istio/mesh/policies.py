@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.errors import ConfigurationError
+from sidecar.istio.document import PART_OF
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Policy:
-    """`spec` is without the rules."""
+    """`spec` is without the rules. `generated`: it is a twin, as a cluster gives it back."""
 
     namespace: str
     name: str
     annotations: Mapping[str, str]
     spec: Mapping[str, Any]
     rules: tuple[Rule, ...]
+    generated: bool
 
 
 def policy(where: str, document: Mapping[str, Any]) -> Policy:
@@ -42,6 +44,7 @@ def policy(where: str, document: Mapping[str, Any]) -> Policy:
             raise ConfigurationError(f"{where}: AuthorizationPolicy: metadata.{key} is missing")
     here = f"{where}: AuthorizationPolicy {metadata['namespace']}/{metadata['name']}"
     spec = dict(_mapping(f"{here}: spec", document.get("spec")))
+    labels = _mapping(f"{here}: metadata.labels", metadata.get("labels"))
     rules = enumerate(_mappings(f"{here}: spec.rules", spec.pop("rules", None)))
     return Policy(
         namespace=metadata["namespace"],
@@ -49,6 +52,7 @@ def policy(where: str, document: Mapping[str, Any]) -> Policy:
         annotations=_mapping(f"{here}: metadata.annotations", metadata.get("annotations")),
         spec=spec,
         rules=tuple(_rule(f"{here}: rule {index}", each) for index, each in rules),
+        generated=PART_OF.items() <= labels.items(),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -12,7 +13,7 @@ from sidecar.istio.mesh.policies import Policy, policy
 
 
 def read(file: Path) -> Iterator[Policy]:
-    """Objects of other kinds in it are passed over.
+    """Objects of other kinds in it are passed over; a List is what is in it, as kubectl writes it.
 
     Raises:
         ConfigurationError: with the file, and the line or the object.
@@ -23,6 +24,16 @@ def read(file: Path) -> Iterator[Policy]:
         raise ConfigurationError(f"policies {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"policies {file}: {' '.join(str(error).split())}") from error
+    for each in _objects(documents):
+        if each.get("kind") == "AuthorizationPolicy":
+            yield policy(str(file), each)
+
+
+def _objects(documents: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
     for document in documents:
-        if isinstance(document, dict) and document.get("kind") == "AuthorizationPolicy":
-            yield policy(str(file), document)
+        if not isinstance(document, dict):
+            continue
+        if str(document.get("kind")).endswith("List"):
+            yield from _objects(document.get("items") or ())
+        else:
+            yield document

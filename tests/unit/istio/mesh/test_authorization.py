@@ -116,6 +116,21 @@ def test_a_twin_is_of_the_same_action_for_the_same_workloads() -> None:
     assert {**spec, "rules": twin["spec"]["rules"]} == twin["spec"]
 
 
+def test_a_twin_does_not_replace_a_policy_of_somebodys_own() -> None:
+    own = _policy({}, metadata={"name": "who-meshkey"})
+    with pytest.raises(ConfigurationError, match=r"demo/who: its twin would .*who-meshkey"):
+        authorization([_policy(_from(principals=["a"])), own], "demo.mesh")
+    elsewhere = _policy({}, metadata={"name": "who-meshkey", "namespace": "shop"})
+    assert authorization([_policy(_from(principals=["a"])), elsewhere], "demo.mesh")
+
+
+def test_policies_that_a_cluster_gives_back_have_their_twins_among_them() -> None:
+    policies = [_policy(_from(principals=["a"]))]
+    documents = authorization(policies, "demo.mesh")
+    (twin,) = documents[0].objects
+    assert authorization([*policies, policy("a.yaml", twin)], "demo.mesh") == documents
+
+
 @pytest.mark.parametrize(
     "rule",
     [

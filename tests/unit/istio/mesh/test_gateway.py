@@ -27,11 +27,11 @@ def test_all_servers_of_a_port_that_names_no_host_are_the_modules() -> None:
 
 
 def test_a_host_selects_its_server_among_those_of_a_port() -> None:
-    mutual = [{"port": 8443, "hosts": ["a.example", "b.example"]}]
+    mutual = [{"port": 8443, "hosts": ["a.example", "*.b.example"]}]
     (document,) = gateway(mesh(gateways=[{**GATEWAY, "mutual": mutual}]))
     sockets = [each for each in patches(document) if each["applyTo"] == "FILTER_CHAIN"]
     assert [each["match"]["listener"] for each in sockets] == [
-        {"portNumber": 8443, "filterChain": {"sni": host}} for host in ("a.example", "b.example")
+        {"portNumber": 8443, "filterChain": {"sni": host}} for host in ("a.example", "*.b.example")
     ]
 
 
@@ -50,6 +50,8 @@ def test_a_server_of_two_hosts_has_each_filter_once() -> None:
     [
         ({"port": 0}, r"mutual\[0\].port: a port number is needed"),
         ({"port": 1, "hosts": "a"}, r"mutual\[0\].hosts: a list is needed"),
+        ({"port": 1, "hosts": ["demo/a.example"]}, r"hosts\[0\]: .*: a name is needed, without"),
+        ({"port": 1, "hosts": ["*"]}, r"hosts\[0\]: .*for \*, leave hosts out"),
         ({"port": 1, "host": "a"}, r"mutual\[0\].host: unknown; known: port, hosts"),
     ],
 )

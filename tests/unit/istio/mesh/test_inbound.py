@@ -84,6 +84,18 @@ def test_headers_are_verified_before_they_are_read() -> None:
     assert names == ["meshkey_identity", "meshkey_headers"]
 
 
+def test_what_a_caller_says_is_gone_before_the_proxy_says_anything() -> None:
+    (inserted,) = (
+        each["patch"]["value"]
+        for each in _of(STRICT, "HTTP_FILTER", "INSERT_FIRST")
+        if each["patch"]["value"]["name"] == "meshkey_headers"
+    )
+    mutations = inserted["typed_config"]["mutations"]["request_mutations"]
+    steps = [each.get("remove") or each["append"]["header"]["key"] for each in mutations]
+    assert steps == ["x-forwarded-client-cert"] * 2 + ["x-meshkey-peer"] * 2
+    assert ["remove" in each for each in mutations] == [True, False] * 2
+
+
 def test_a_proxy_has_one_waker() -> None:
     (waker,) = _of(PERMISSIVE, "LISTENER", "ADD")
     assert waker["match"] == {"context": "SIDECAR_INBOUND"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sidecar.errors import ConfigurationError
 from sidecar.istio.mesh.policies import policy
@@ -28,6 +30,15 @@ def test_other_kinds_are_passed_over(tmp_path: Path) -> None:
     (policy,) = read(file)
     assert (policy.namespace, policy.name, policy.spec) == ("demo", "allow", {"action": "ALLOW"})
     assert len(policy.rules) == 1
+
+
+@pytest.mark.parametrize("kind", ["List", "AuthorizationPolicyList"])
+def test_a_list_is_what_is_in_it(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "policies.yaml"
+    items = [json.dumps(each) for each in yaml.safe_load_all(POLICY)]
+    file.write_text(f"kind: {kind}\nitems: [{{kind: Service}}, {', '.join(items)}]\n")
+    (policy,) = read(file)
+    assert (policy.namespace, policy.name, len(policy.rules)) == ("demo", "allow", 1)
 
 
 def test_what_is_no_yaml_is_named(tmp_path: Path) -> None:
