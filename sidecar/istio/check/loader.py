@@ -18,7 +18,8 @@ MOST_CHARACTERS = 4 * 1024 * 1024
 _DEEPEST = 100
 # Of a text, with each alias written out.
 _MOST_VALUES = 1_000_000
-_MOST_BITS = 64
+# Python writes integers of 4300 digits at most.
+_MOST_BITS = 8192
 
 INVALID = error("invalid-yaml", "A file is no YAML, or is too large.")
 DUPLICATE = error("duplicate-key", "A mapping has a key twice.")
@@ -177,7 +178,7 @@ def _scalar(node: yaml.ScalarNode) -> Scalar:
         value = construct(node) if construct else text
     except (ValueError, KeyError, OverflowError, yaml.YAMLError):
         return text
-    # Nothing of Kubernetes takes a larger number, and Python does not write the largest out.
+    # A text that Kubernetes refuses as a number, too.
     return text if isinstance(value, int) and value.bit_length() > _MOST_BITS else value
 
 
