@@ -18,6 +18,8 @@ MOST_CHARACTERS = 4 * 1024 * 1024
 _DEEPEST = 100
 # Of a text, with each alias written out.
 _MOST_VALUES = 1_000_000
+# Python writes integers of 4300 digits at most.
+_MOST_BITS = 8192
 
 INVALID = error("invalid-yaml", "A file is no YAML, or is too large.")
 DUPLICATE = error("duplicate-key", "A mapping has a key twice.")
@@ -45,7 +47,8 @@ def load(text: str, start: Place) -> Iterator[Node | Finding]:
             root, duplicates = next(documents)
         except StopIteration:
             return
-        except yaml.YAMLError as problem:
+        except (yaml.YAMLError, ValueError, OverflowError) as problem:
+            # The latter two: of an escape or a version with a number beyond all bounds.
             yield _invalid(problem, start)
             return
         yield from duplicates
@@ -63,7 +66,7 @@ def _documents(text: str, start: Place) -> Iterator[tuple[Node, list[Finding]]]:
         loader.dispose()
 
 
-def _invalid(problem: yaml.YAMLError, start: Place) -> Finding:
+def _invalid(problem: Exception, start: Place) -> Finding:
     mark = getattr(problem, "problem_mark", None)
     place = Place(start.file, start.line + mark.line) if mark else start
     said = getattr(problem, "problem", None) or getattr(problem, "reason", None) or "unreadable"
@@ -143,7 +146,7 @@ class _Conversion:
                 for each in reversed(node.items or (node,)):
                     merged.update(each.fields)
                 continue
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            name = _text(key) if isinstance(key, yaml.ScalarNode) else ""
             if name in own:
                 self.duplicates.append(
                     DUPLICATE.at(
@@ -167,14 +170,22 @@ class _Conversion:
 
 def _scalar(node: yaml.ScalarNode) -> Scalar:
     """What Kubernetes makes of it; what that cannot be read as is a text."""
-    text: str = node.value
+    text = _text(node)
     if node.tag == _NULL:
         return None
     construct = _SCALARS.get(node.tag)
     try:
-        return construct(node) if construct else text
+        value = construct(node) if construct else text
     except (ValueError, KeyError, OverflowError, yaml.YAMLError):
         return text
+    # A text that Kubernetes refuses as a number, too.
+    return text if isinstance(value, int) and value.bit_length() > _MOST_BITS else value
+
+
+def _text(node: yaml.ScalarNode) -> str:
+    """JSON's pairs of surrogates are one character each; half of a pair cannot be printed."""
+    text: str = node.value
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 _SCALARS: Mapping[str, Callable[[yaml.ScalarNode], Scalar]] = {

@@ -123,14 +123,18 @@ def _settings(node: Node) -> Node:
     return value
 
 
+def _is_settings(key: str, node: Node) -> bool:
+    """Of an extension, as a Struct or a text. A TypedStruct has protobuf's fields in it."""
+    typed_struct = node.at("type_url").present or node.at("typeUrl").present
+    return key.lower().endswith("_config") and node.at("value").present and not typed_struct
+
+
 def _snake_case(node: Node) -> Node:
     if isinstance(node.value, Mapping):
         fields = {
             _CAPITAL.sub(r"_\1", key).lower() if key[:1].islower() else key: (
                 # The module's own settings are not protobuf's.
-                each
-                if key.lower().endswith("_config") and each.at("value").present
-                else _snake_case(each)
+                each if _is_settings(key, each) else _snake_case(each)
             )
             for key, each in node.value.items()
         }

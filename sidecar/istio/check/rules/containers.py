@@ -143,9 +143,10 @@ def mounts(mesh: Mesh) -> Iterator[Finding]:
 
 
 def _is_ours(mount: Node) -> bool:
-    of_all = mount.at("subPath").text in {"", ".", "admin"}
     volume = mount.at("name").text
-    return volume in _PRIVATE or (volume == SOCKETS["name"] and of_all)
+    # The whole volume, and every other spelling of a path in it, has the admin socket.
+    beyond_signer = volume == SOCKETS["name"] and mount.at("subPath").text != "signer"
+    return volume in _PRIVATE or beyond_signer
 
 
 def environment(mesh: Mesh) -> Iterator[Finding]:

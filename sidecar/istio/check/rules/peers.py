@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sidecar.core.spiffe import SpiffeId
 from sidecar.istio.check.finding import Finding, error, warning
-from sidecar.istio.check.loader import load
+from sidecar.istio.check.loader import DUPLICATE, load
 from sidecar.istio.check.located import Node, Place
 from sidecar.istio.check.mesh import Mesh
 from sidecar.istio.check.objects import Object
@@ -59,6 +59,7 @@ def _config_map(mesh: Mesh, found: Object) -> Iterator[Finding]:
     if problem := _not_json(text):
         yield problem
         return
+    yield from _twice(text)
     for host, node in _entries(text).items():
         yield from _entry(mesh, _List(f"the entry {host}", node))
 
@@ -77,10 +78,20 @@ def _not_json(text: Node) -> Finding | None:
     return MALFORMED.at(here, f"{_KEY} is refused whole: {said}", "write a JSON object of lists")
 
 
+def _twice(text: Node) -> Iterator[Finding]:
+    for each in _read(text):
+        if isinstance(each, Finding) and each.rule is DUPLICATE:
+            happens = f"{_KEY} is refused whole: {each.happens}"
+            yield MALFORMED.at(each.place, happens, "make one list of both")
+
+
 def _entries(text: Node) -> Mapping[str, Node]:
+    return next((each.fields for each in _read(text) if isinstance(each, Node)), {})
+
+
+def _read(text: Node) -> Iterator[Node | Finding]:
     """JSON is YAML too, but for tabs; and YAML knows its lines."""
-    found = load(text.text.replace("\t", " "), within(text))
-    return next((each.fields for each in found if isinstance(each, Node)), {})
+    return load(text.text.replace("\t", " "), within(text))
 
 
 def _entry(mesh: Mesh, entry: _List) -> Iterator[Finding]:

@@ -138,3 +138,18 @@ def test_a_text_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(loader, "MOST_CHARACTERS", 10)
     assert found("a: 1234567") == []
     assert found("a: 12345678") == [(1, "invalid-yaml")]
+
+
+@pytest.mark.parametrize("text", ['"\\UFFFFFFFF"\n', f"%YAML {'9' * 5000}.1\n---\na\n"])
+def test_a_number_beyond_all_bounds_is_invalid(text: str) -> None:
+    assert found(text) == [(1, "invalid-yaml")]
+
+
+def test_an_integer_that_python_cannot_write_out_is_a_text() -> None:
+    assert only(f"a: 0x{'f' * 5000}\n").at("a").text == f"0x{'f' * 5000}"
+    assert only("a: 0xff\n").at("a").value == 255
+
+
+def test_surrogates_are_joined_or_replaced_so_that_they_can_be_printed() -> None:
+    assert only('{"a": "\\ud83d\\ude00"}').at("a").text == "\U0001f600"
+    assert only('{"\\ud800": 1}').fields.keys() == {"\ufffd"}

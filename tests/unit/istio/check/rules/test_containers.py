@@ -109,6 +109,7 @@ def test_a_sidecar_that_is_not_started_first_is_found() -> None:
         "{name: meshkey-store, mountPath: /store, subPath: store}",
         "{name: meshkey-sockets, mountPath: /run}",
         "{name: meshkey-sockets, mountPath: /run, subPath: admin}",
+        "{name: meshkey-sockets, mountPath: /run, subPath: ./admin}",
         "{name: meshkey-token, mountPath: /tokens}",
         "{name: meshkey-pin, mountPath: /pin}",
     ],

@@ -46,6 +46,24 @@ def test_a_filter_that_writes_the_peers_identity_is_found(apply_to: str, key: st
     assert found(spelled) == marked(spelled)
 
 
+@pytest.mark.parametrize("type_url", ["type_url", "typeUrl"])
+@pytest.mark.parametrize("key", ["object_key", "objectKey"])
+def test_a_filter_in_a_typed_struct_is_found_in_either_spelling(type_url: str, key: str) -> None:
+    bad = envoy_filter(
+        "HTTP_FILTER",
+        f"""\
+        name: state
+        typed_config:
+          "@type": type.googleapis.com/xds.type.v3.TypedStruct
+          {type_url}: envoy.extensions.filters.http.set_filter_state.v3.Config
+          value:
+            on_request_headers:
+            - {key}: io.istio.peer_principal # << identity-overwritten
+""",
+    )
+    assert found(bad) == marked(bad)
+
+
 def test_other_filter_state_is_nobodys_business() -> None:
     assert found(envoy_filter("HTTP_FILTER", set_filter_state("io.istio.other"))) == set()
 

@@ -160,3 +160,9 @@ def test_an_inbound_filter_for_another_trust_domain_is_found() -> None:
     [line] = [n for n, line in enumerate(wrong.splitlines(), 1) if "shop.example" in line]
     assert found(right, MESH, STRICT) == set()
     assert found(wrong, MESH, STRICT) == {("0", line, "wrong-trust-domain")}
+
+
+def test_an_entry_that_is_there_twice_is_found() -> None:
+    one = '["spiffe://bank.example/ns/demo/sa/server"]'
+    bad = config_map(f'{{"a": {one},\n"b": {one},\n"a": {one}}}')
+    assert found(bad) == {("0", 8, "malformed-peers")}
