@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from sidecar._proto.meshkey.admin.v1 import admin_pb2
 from sidecar._proto.meshkey.sds.v1 import private_key_pb2
@@ -150,9 +151,8 @@ async def test_the_gateways_secrets_have_its_name(edge: MeshkeyProcess, running_
         certificate = secrets[name].tls_certificate
         leaf = x509.load_pem_x509_certificate(certificate.certificate_chain.inline_bytes)
         assert f"{leaf.serial_number:x}" == identity.serial
-        key = private_key_pb2.PrivateKey.FromString(
-            certificate.private_key_provider.typed_config.value
-        )
+        pointer = BytesValue.FromString(certificate.private_key_provider.typed_config.value)
+        key = private_key_pb2.PrivateKey.FromString(pointer.value)
         assert key.key_id == identity.key_id
     roots = secrets["sds://shop-cacert"].validation_context.trusted_ca.inline_bytes
     assert x509.load_pem_x509_certificates(roots) == x509.load_pem_x509_certificates(
