@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import closing
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
-from types import TracebackType
+from http.client import HTTPConnection
 
 from sidecar.demo.processes import wait_for
+from tests.e2e.asking import Asking
 from tests.e2e.istio.relay import Address
 
 _TIMEOUT_S = 30.0
 
 
-class Users:
-    """Two at a time: one keeps its connection, one makes a new one for each request."""
+class Users(Asking):
+    """Of what answers at `address`, in plain text."""
 
     def __init__(self, address: Address) -> None:
-        self.answered = 0
-        self.lost: list[str] = []
+        super().__init__()
         self._address = address
-        self._ended = threading.Event()
-        self._threads = [
-            threading.Thread(target=run, daemon=True) for run in (self._keeping, self._new)
-        ]
-
-    def __enter__(self) -> Users:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
     def go_on_until(self, condition: Callable[[], bool], what: str) -> None:
         """Until it holds, and more requests are answered after that."""
@@ -49,29 +26,5 @@ class Users:
         wait_for(lambda: self.answered >= enough or bool(self.lost), f"requests after {what}")
         assert not self.lost, self.lost
 
-    def _new(self) -> None:
-        while not self._ended.is_set():
-            with closing(self._connection()) as connection:
-                self._ask(connection)
-
-    def _keeping(self) -> None:
-        with closing(self._connection()) as connection:
-            while not self._ended.is_set():
-                self._ask(connection)
-
     def _connection(self) -> HTTPConnection:
         return HTTPConnection(*self._address, timeout=_TIMEOUT_S)
-
-    def _ask(self, connection: HTTPConnection) -> None:
-        try:
-            connection.request("GET", "/")
-            response = connection.getresponse()
-            body = response.read()
-        except (OSError, HTTPException) as error:
-            self.lost.append(repr(error))
-            connection.close()
-            return
-        if response.status == HTTPStatus.OK:
-            self.answered += 1
-        else:
-            self.lost.append(f"{response.status} {body.decode(errors='replace')}")
