@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +61,17 @@ def istio() -> None:
     """Install, inject and patch in an Istio mesh."""
 
 
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Around imports of what not every installation has."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"this needs {error.name}: install meshkey with `make runtime EXTRA=istio`"
+        ) from error
+
+
 def _with_flags(command: _F) -> _F:
     for option in reversed(_FLAGS):
         command = option(command)
@@ -75,16 +87,12 @@ def _with_flags(command: _F) -> _F:
 @one_line_errors
 def generate(values_file: Path | None, out: Path, force: bool, as_json: bool, **flags: Any) -> None:
     """Write overlays, injection templates, filters and policies, from values in a file or flags."""
-    try:
+    with _extra():
         from sidecar.istio.generate import files
         from sidecar.istio.values_document import parse
         from sidecar.istio.values_file import document
         from sidecar.istio.values_flags import Flags, with_flags
         from sidecar.istio.written import left_over, written
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"this needs {error.name}: install meshkey with `make runtime EXTRA=istio`"
-        ) from error
     values = with_flags(document(values_file) if values_file else {}, Flags(**flags))
     documents = files(parse(values))
     paths = [str(path) for path in written(documents, out, force=force)]
@@ -101,13 +109,9 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     """Tell what is wrong with files or directories of YAML, taken together. Nothing is run."""
     from sidecar import tables
 
-    try:
+    with _extra():
         from sidecar.istio.check.catalogue import checked
         from sidecar.istio.check.finding import Severity
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"this needs {error.name}: install meshkey with `make runtime EXTRA=istio`"
-        ) from error
     findings = checked(files)
     if findings or as_json:
         tables.show_problems([each.to_json() for each in findings], as_json=as_json)
