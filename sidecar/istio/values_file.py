@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sidecar.errors import ConfigurationError
 from sidecar.istio.table import mistake
 from sidecar.istio.values import Values
 from sidecar.istio.values_document import parse
+from sidecar.istio.yaml_file import documents
 
 
 def read(file: Path) -> Values:
@@ -25,12 +23,10 @@ def read(file: Path) -> Values:
 
 def document(file: Path) -> Mapping[str, Any]:
     """What the file says, to be added to and parsed; `read` says the rest."""
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Once)  # noqa: S506 # a SafeLoader
-    except OSError as error:
-        raise ConfigurationError(f"values {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"values {file}: {' '.join(str(error).split())}") from error
+    found = documents("values", file)
+    if len(found) > 1:
+        raise mistake(f"values {file}", "one document is needed, not several")
+    content = found[0] if found else None
     if not isinstance(content, dict):
         raise mistake(f"values {file}", "a mapping is needed")
     policies = content.get("policies")
@@ -42,15 +38,3 @@ def document(file: Path) -> Mapping[str, Any]:
 def _beside(file: Path, policy: Any) -> Any:
     # An empty one, or what is no text, is for the parser to complain of.
     return str(file.parent / policy) if isinstance(policy, str) and policy else policy
-
-
-class _Once(yaml.SafeLoader):  # type: ignore[misc] # no type hints
-    """A key that is there twice is a mistake: readers of YAML differ in which of the two counts."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        if len(mapping) != len(node.value):
-            raise yaml.constructor.ConstructorError(
-                problem="a key is there twice", problem_mark=node.start_mark
-            )
-        return mapping

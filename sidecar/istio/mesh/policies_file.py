@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sidecar.errors import ConfigurationError
 from sidecar.istio.mesh.policies import Policy, policy
+from sidecar.istio.yaml_file import documents
 
 
 def read(file: Path) -> Iterator[Policy]:
@@ -18,19 +16,13 @@ def read(file: Path) -> Iterator[Policy]:
     Raises:
         ConfigurationError: with the file, and the line or the object.
     """
-    try:
-        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigurationError(f"policies {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"policies {file}: {' '.join(str(error).split())}") from error
-    for each in _objects(documents):
+    for each in _objects(documents("policies", file)):
         if each.get("kind") == "AuthorizationPolicy":
             yield policy(str(file), each)
 
 
-def _objects(documents: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    for document in documents:
+def _objects(found: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    for document in found:
         if not isinstance(document, dict):
             continue
         if str(document.get("kind")).endswith("List"):

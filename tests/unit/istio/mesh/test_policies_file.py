@@ -70,3 +70,10 @@ def test_what_is_no_policy_is_named(document: Mapping[str, Any], said: str) -> N
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"policies .*none.yaml: No such file"):
         list(read(tmp_path / "none.yaml"))
+
+
+def test_a_key_that_is_there_twice_is_a_mistake_here_too(tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text("kind: AuthorizationPolicy\nkind: ConfigMap\n")
+    with pytest.raises(ConfigurationError, match="a key is there twice"):
+        list(read(file))
